@@ -1,0 +1,91 @@
+"""Build the kernels: every file of ``pyx/``, once per instruction set."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ISAS: dict[str, list[str]] = {"base": []}
+if platform.machine() in {"x86_64", "AMD64"}:
+    ISAS["avx2"] = ["-march=x86-64-v3"]
+    ISAS["avx512"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
+
+FOLDER = Path(__file__).parent / "pyx"
+SOURCES = sorted(f"pyx/{path.name}" for path in FOLDER.iterdir() if path.is_file())
+ONCE = ["pyx/checksum.pyx", "pyx/cpu.pyx", "pyx/program.pyx"]
+KERNELS = [p for p in SOURCES if p.endswith(".pyx") and p not in ONCE]
+SHARED = "striate.kernels._cyutility"
+
+# Without the first, GCC stops inlining the shared tile function into its instances;
+# without the others it keeps their accumulators in memory.
+FLAGS = [
+    "-O3",
+    "-g0",
+    "-DCYTHON_INLINE=inline __attribute__((always_inline))",
+]
+GCC_FLAGS = [
+    "--param=max-completely-peeled-insns=2000",
+    "--param=max-completely-peel-times=64",
+]
+
+
+class BuildKernels(build_ext):
+    """Compile with the flags the kernels need; say so if there is no compiler."""
+
+    def build_extensions(self) -> None:
+        """Add the compiler's own flags, then build."""
+        command = self.compiler.compiler_so[0]  # type: ignore[attr-defined]
+        if shutil.which(command) is None:
+            sys.exit(
+                f"striate needs a C compiler: {command!r} was not found. "
+                "Install GCC or Clang (Debian: apt-get install gcc) or set CC."
+            )
+        if "clang" not in Path(command).name:
+            for extension in self.extensions:
+                extension.extra_compile_args += GCC_FLAGS
+        super().build_extensions()
+
+
+def modules(isa: str, flags: list[str]) -> list[Extension]:
+    """Return the extension modules of one instruction set."""
+    sources = {f"{Path(pyx).stem}_{isa}": [pyx] for pyx in KERNELS}
+    if isa == "base":
+        sources |= {f"_{Path(pyx).stem}": [pyx] for pyx in ONCE if pyx in SOURCES}
+        sources["_cyutility"] = []
+    built = cythonize(
+        [
+            Extension(f"striate.kernels.{name}", files, depends=["setup.py", *SOURCES])
+            for name, files in sources.items()
+        ],
+        build_dir=f"build/cython-{isa}",  # Cython names the C file after the pyx
+        include_path=["pyx"],
+        language_level=3,
+        compiler_directives={
+            "boundscheck": False,
+            "wraparound": False,
+            "initializedcheck": False,
+            "cdivision": True,
+            "freethreading_compatible": True,
+        },
+        shared_utility_qualified_name=SHARED,
+        quiet=True,
+    )
+    for module in built:
+        # Not in Extension(): cythonize would add one call's flags to the next's.
+        module.extra_compile_args = [*FLAGS, *flags]
+        module.include_dirs = ["pyx"]
+        module.libraries = ["m"] if sysconfig.get_platform() != "win32" else []
+    return built
+
+
+setup(
+    ext_modules=[m for isa, flags in ISAS.items() for m in modules(isa, flags)],
+    cmdclass={"build_ext": BuildKernels},
+)
