@@ -1,0 +1,250 @@
+"""Convolution as a matrix product whose rows are found by a list of offsets.
+
+An output pixel is the sum, over the taps of the kernel and the input channels, of
+input times weight. In channels-last memory the channels of one tap are contiguous, and
+from one output pixel to the next every tap moves by the same distance. So
+
+    y[pixel, out] = bias[out] + sum over taps t, channels k of
+                    x[pixel * step + tap[t] + k] * weight[t, k, out]
+
+is a matrix product with no copy of the input: one, two or three dimensions, stride,
+dilation and padding only change `step` and the tap offsets. Padding is a border of
+zeros that the planner lays around the input. A 1x1 convolution has one tap; a dense
+layer is a 1x1 convolution of one-pixel images.
+
+Loop nest, outermost first:
+
+    chunks of tiles    so many pixels that their input stays in the second-level cache
+    blocks of outputs  nr vectors of output channels; their weights are read in order
+    tiles of a chunk   mr neighbouring pixels of one output row
+    taps, channels     the K loop, inside the tile
+
+A tile (``tile.pxd``) keeps mr x nr vectors of sums in registers: each step of the K loop loads nr
+vectors of weights and multiplies them by mr scalars of input. Weights are packed in
+the order in which the K loop reads them.
+"""
+
+from activation cimport NONE
+from libc.math cimport INFINITY
+from simd cimport LANES, REGISTERS
+from step cimport bound, share
+from tile cimport MOST_ROWS, Finish, Place, any_tile
+
+lanes = LANES
+"""Floats in a vector."""
+
+registers = REGISTERS
+"""Vector registers of this instruction set."""
+
+
+cdef struct Geometry:
+    Py_ssize_t size[4]      # output images, planes, rows, pixels of a row
+    Py_ssize_t x[4]         # input distance from one output to the next, by axis
+    Py_ssize_t y[4]
+    Py_ssize_t r[4]         # residual
+    Py_ssize_t groups
+    Py_ssize_t taps
+    Py_ssize_t run          # contiguous input elements a tap
+    Py_ssize_t x_group      # input distance from one group to the next
+    Py_ssize_t outputs      # output channels a group
+    Py_ssize_t chunk        # tiles that share a pass over the weights
+    int mr
+    int nr
+    Finish finish
+
+
+cdef struct Cursor:
+    # Which tile: image, plane, row, and number within the row.
+    Py_ssize_t at[4]
+
+
+cdef inline void seek(
+    Cursor* c, const Geometry* g, Py_ssize_t in_row, Py_ssize_t number
+) noexcept nogil:
+    """Stand on tile `number`, counted over all rows."""
+    c.at[3] = number % in_row
+    number = number // in_row
+    c.at[2] = number % g.size[2]
+    number = number // g.size[2]
+    c.at[1] = number % g.size[1]
+    c.at[0] = number // g.size[1]
+
+
+cdef inline void advance(
+    Cursor* c, const Geometry* g, Py_ssize_t in_row
+) noexcept nogil:
+    """Go to the next tile."""
+    c.at[3] += 1
+    if c.at[3] == in_row:
+        c.at[3] = 0
+        c.at[2] += 1
+        if c.at[2] == g.size[2]:
+            c.at[2] = 0
+            c.at[1] += 1
+            if c.at[1] == g.size[1]:
+                c.at[1] = 0
+                c.at[0] += 1
+
+
+cdef void region(
+    const Geometry* g, char** operand, Py_ssize_t first_tile, Py_ssize_t last_tile,
+    Py_ssize_t first_block, Py_ssize_t last_block,
+) noexcept nogil:
+    """Compute some tiles of pixels for some blocks of output channels."""
+    cdef Py_ssize_t in_row = (g.size[3] + g.mr - 1) // g.mr
+    cdef Py_ssize_t short_tile = g.size[3] // in_row, longer = g.size[3] % in_row
+    cdef Py_ssize_t vectors = (g.outputs + LANES - 1) // LANES
+    cdef Py_ssize_t blocks = (vectors + g.nr - 1) // g.nr
+    cdef Py_ssize_t depth = g.taps * g.run
+    cdef Py_ssize_t chunk, end, u, b, group, vector, pixel, channel
+    cdef const Py_ssize_t* tap = <const Py_ssize_t*>operand[4]
+    cdef const float* w
+    cdef const float* bias
+    cdef Place at
+    cdef Cursor c
+    cdef int mr, nr, axis
+    cdef Py_ssize_t xo, yo, ro
+    at.dx = g.x[3]
+    at.dy = g.y[3]
+    at.dr = g.r[3]
+    chunk = first_tile
+    while chunk < last_tile:
+        end = min(chunk + g.chunk, last_tile)
+        for b in range(first_block, last_block):
+            group = b // blocks
+            vector = (b % blocks) * g.nr
+            nr = <int>min(<Py_ssize_t>g.nr, vectors - vector)
+            channel = group * g.outputs + vector * LANES
+            w = <const float*>operand[2] + (group * vectors + vector) * LANES * depth
+            bias = <const float*>operand[3] + (group * vectors + vector) * LANES
+            seek(&c, g, in_row, chunk)
+            for u in range(chunk, end):
+                mr = <int>short_tile + (1 if c.at[3] < longer else 0)
+                pixel = c.at[3] * short_tile + min(c.at[3], longer)
+                xo = pixel * g.x[3] + group * g.x_group
+                yo = pixel * g.y[3] + channel
+                ro = pixel * g.r[3] + channel
+                for axis in range(3):
+                    xo += c.at[axis] * g.x[axis]
+                    yo += c.at[axis] * g.y[axis]
+                    ro += c.at[axis] * g.r[axis]
+                at.x = <const float*>operand[1] + xo
+                at.y = <float*>operand[0] + yo
+                at.r = <const float*>operand[5] + ro
+                any_tile(mr, nr, &at, tap, g.taps, g.run, w, bias,
+                         g.outputs - vector * LANES, &g.finish)
+                advance(&c, g, in_row)
+        chunk = end
+
+
+cdef void run_conv(
+    char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
+) noexcept nogil:
+    cdef const Geometry* g = <const Geometry*>geometry
+    cdef Py_ssize_t in_row = (g.size[3] + g.mr - 1) // g.mr
+    cdef Py_ssize_t tiles = g.size[0] * g.size[1] * g.size[2] * in_row
+    cdef Py_ssize_t vectors = (g.outputs + LANES - 1) // LANES
+    cdef Py_ssize_t blocks = g.groups * ((vectors + g.nr - 1) // g.nr)
+    cdef Py_ssize_t tile_rounds = (tiles + parts - 1) // parts * blocks
+    cdef Py_ssize_t block_rounds = (blocks + parts - 1) // parts * tiles
+    if tile_rounds <= block_rounds:
+        region(g, operand, share(tiles, part, parts), share(tiles, part + 1, parts),
+               0, blocks)
+    else:
+        region(g, operand, 0, tiles,
+               share(blocks, part, parts), share(blocks, part + 1, parts))
+
+
+def conv(size, x, y, r, Py_ssize_t groups, Py_ssize_t taps, Py_ssize_t run,
+         Py_ssize_t x_group, Py_ssize_t outputs, tile, Py_ssize_t chunk,
+         finish, bint residual):
+    """Bind a convolution.
+
+    Operands: output, input at its first tap's origin, weights from `pack_weights`,
+    bias from `pack_bias`, tap offsets (int64), residual (any address if there is
+    none). The output may not overlap the input; it may be the residual.
+
+    Parameters
+    ----------
+    size : tuple of 4 int
+        Output images, planes, rows and pixels of a row.
+    x, y, r : tuple of 4 int
+        How far input, output and residual move from one output position to the next.
+    groups, outputs : int
+        Groups, and output channels of each.
+    taps, run : int
+        How many offsets there are, and how many input elements follow each.
+    x_group : int
+        How far the input moves from one group to the next.
+    tile : (int, int)
+        Most pixels and most vectors of output channels of a tile.
+    chunk : int
+        Tiles that share one pass over the weights.
+    finish : (int, float, float)
+        Activation code and its two numbers.
+    residual : bool
+        Whether to add the residual.
+    """
+    cdef Geometry g
+    cdef int axis
+    for axis in range(4):
+        g.size[axis] = size[axis]
+        g.x[axis] = x[axis]
+        g.y[axis] = y[axis]
+        g.r[axis] = r[axis]
+    g.groups = groups
+    g.taps = taps
+    g.run = run
+    g.x_group = x_group
+    g.outputs = outputs
+    g.chunk = chunk
+    g.mr, g.nr = tile
+    g.finish.code, g.finish.alpha, g.finish.beta = finish
+    if g.finish.code == NONE:
+        g.finish.alpha = -INFINITY
+        g.finish.beta = INFINITY
+    g.finish.residual = residual
+    if not (0 < g.mr <= MOST_ROWS and 0 < g.nr <= 4 and g.mr * g.nr + g.nr <= REGISTERS):
+        raise ValueError(f"no tile of {g.mr} pixels by {g.nr} vectors")
+    return bound(run_conv, &g, sizeof(g))
+
+
+def pack_weights(const float[:, :, ::1] weight, Py_ssize_t groups, int nr,
+                 float[::1] out):
+    """Write weights in the order in which tiles of `nr` vectors read them.
+
+    Parameters
+    ----------
+    weight : array of shape (taps, channels a group, groups * outputs)
+    groups, nr : int
+        As for `conv`.
+    out : array of `packed_size` elements, zero where outputs do not fill a vector
+    """
+    cdef Py_ssize_t taps = weight.shape[0], run = weight.shape[1]
+    cdef Py_ssize_t outputs = weight.shape[2] // groups
+    cdef Py_ssize_t vectors = (outputs + LANES - 1) // LANES
+    cdef Py_ssize_t g, v, t, k, n, width, at = 0
+    with nogil:
+        for g in range(groups):
+            v = 0
+            while v < vectors:
+                width = min(<Py_ssize_t>nr, vectors - v) * LANES
+                for t in range(taps):
+                    for k in range(run):
+                        for n in range(width):
+                            out[at + n] = (
+                                weight[t, k, g * outputs + v * LANES + n]
+                                if v * LANES + n < outputs else 0
+                            )
+                        at += width
+                v += nr
+
+
+def pack_bias(const float[::1] bias, Py_ssize_t groups, float[::1] out):
+    """Write `bias` with each group's outputs padded to whole vectors."""
+    cdef Py_ssize_t outputs = bias.shape[0] // groups
+    cdef Py_ssize_t width = (outputs + LANES - 1) // LANES * LANES
+    cdef Py_ssize_t g, n
+    for g in range(groups):
+        for n in range(width):
+            out[g * width + n] = bias[g * outputs + n] if n < outputs else 0

@@ -1,0 +1,164 @@
+/* One vector type, as wide as the instruction set this file is compiled for.
+ *
+ * `vec` may lie at any address a float may; arithmetic on it is plain + - * /. */
+#pragma once
+#include <math.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define LANES 16
+#define REGISTERS 32
+#elif defined(__AVX2__)
+#define LANES 8
+#define REGISTERS 16
+#elif defined(__aarch64__)
+#define LANES 4
+#define REGISTERS 32
+#else
+#define LANES 4
+#define REGISTERS 16
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+static inline vec load(const float *p) { return *(const vec *)p; }
+static inline void store(float *p, vec v) { *(vec *)p = v; }
+static inline vec splat(float x) { return x - (vec){0}; }
+
+/* Bitwise choice: a where the mask is all ones, b where it is zero. */
+static inline vec choose(ivec mask, vec a, vec b) {
+    return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
+}
+
+/* The larger and the smaller; b where either is NaN, as maxps and minps. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#if LANES == 16
+static inline vec vmax(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
+static inline vec vmin(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
+static inline vec vsqrt(vec a) { return (vec)_mm512_sqrt_ps((__m512)a); }
+#elif LANES == 8
+static inline vec vmax(vec a, vec b) { return (vec)_mm256_max_ps((__m256)a, (__m256)b); }
+static inline vec vmin(vec a, vec b) { return (vec)_mm256_min_ps((__m256)a, (__m256)b); }
+static inline vec vsqrt(vec a) { return (vec)_mm256_sqrt_ps((__m256)a); }
+#else
+static inline vec vmax(vec a, vec b) { return (vec)_mm_max_ps((__m128)a, (__m128)b); }
+static inline vec vmin(vec a, vec b) { return (vec)_mm_min_ps((__m128)a, (__m128)b); }
+static inline vec vsqrt(vec a) { return (vec)_mm_sqrt_ps((__m128)a); }
+#endif
+#else
+static inline vec vmax(vec a, vec b) { return choose((ivec)(a > b), a, b); }
+static inline vec vmin(vec a, vec b) { return choose((ivec)(a < b), a, b); }
+static inline vec vsqrt(vec a) {
+    for (int i = 0; i < LANES; i++) a[i] = sqrtf(a[i]);
+    return a;
+}
+#endif
+
+/* The first n lanes, 1 <= n <= LANES; the others are zero, or left as they are. */
+#if LANES == 16
+static inline vec load_part(const float *p, int n) {
+    return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+static inline void store_part(float *p, vec v, int n) {
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+}
+#elif LANES == 8
+static inline __m256i part_mask(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline vec load_part(const float *p, int n) {
+    return (vec)_mm256_maskload_ps(p, part_mask(n));
+}
+static inline void store_part(float *p, vec v, int n) {
+    _mm256_maskstore_ps(p, part_mask(n), (__m256)v);
+}
+#else
+static inline vec load_part(const float *p, int n) {
+    vec v = {0};
+    for (int i = 0; i < n; i++) v[i] = p[i];
+    return v;
+}
+static inline void store_part(float *p, vec v, int n) {
+    for (int i = 0; i < n; i++) p[i] = v[i];
+}
+#endif
+
+static inline vec load_n(const float *p, int n) {
+    return n >= LANES ? load(p) : load_part(p, n);
+}
+static inline void store_n(float *p, vec v, int n) {
+    if (n >= LANES) store(p, v); else store_part(p, v, n);
+}
+
+/* Lane masks, all ones or zero. */
+static inline ivec above(vec a, vec b) { return (ivec)(a > b); }
+static inline ivec below(vec a, vec b) { return (ivec)(a < b); }
+static inline ivec unordered(vec a) { return (ivec)(a != a); }
+
+static inline vec vabs(vec a) { return (vec)((ivec)a & 0x7fffffff); }
+static inline vec copysign_of(vec a, vec sign) {
+    return (vec)(((ivec)a & 0x7fffffff) | ((ivec)sign & (int)0x80000000));
+}
+
+/* The nearest whole number of |x| < 2^22, ties to even. */
+static inline vec nearest(vec x) { return (x + 12582912.0f) - 12582912.0f; }
+
+/* x * 2^n for a whole n in -126 .. 127. */
+static inline vec times_two_to(vec x, vec n) {
+    ivec i = __builtin_convertvector(n, ivec);
+    return x * (vec)((i + 127) << 23);
+}
+
+/* x as m * 2^e with m in [sqrt(1/2), sqrt(2)), for positive normal x. */
+static inline vec split_exponent(vec x, vec *e) {
+    ivec bits = (ivec)x;
+    ivec shifted = bits - 0x3f3504f3;
+    ivec n = shifted >> 23;
+    *e = __builtin_convertvector(n, vec);
+    return (vec)(bits - (n << 23));
+}
+
+/* All ones in the first n lanes. */
+static inline ivec first_lanes(int n) {
+#if LANES == 16
+    return (ivec){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} < n;
+#elif LANES == 8
+    return (ivec){0, 1, 2, 3, 4, 5, 6, 7} < n;
+#else
+    return (ivec){0, 1, 2, 3} < n;
+#endif
+}
+
+/* Lanes of a and b in turn, those of the lower halves and those of the upper halves. */
+#if defined(__clang__) || __GNUC__ >= 12
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#endif
+#if LANES == 16
+static inline vec interleave_low(vec a, vec b) {
+    return PICK(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+static inline vec interleave_high(vec a, vec b) {
+    return PICK(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+#elif LANES == 8
+static inline vec interleave_low(vec a, vec b) { return PICK(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+static inline vec interleave_high(vec a, vec b) { return PICK(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#else
+static inline vec interleave_low(vec a, vec b) { return PICK(a, b, 0, 4, 1, 5); }
+static inline vec interleave_high(vec a, vec b) { return PICK(a, b, 2, 6, 3, 7); }
+#endif
+
+static inline float sum_lanes(vec v) {
+    float s = 0;
+    for (int i = 0; i < LANES; i++) s += v[i];
+    return s;
+}
+static inline float max_lanes(vec v) {
+    float m = v[0];
+    for (int i = 1; i < LANES; i++) m = v[i] > m || v[i] != v[i] ? v[i] : m;
+    return m;
+}

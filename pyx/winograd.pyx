@@ -1,0 +1,352 @@
+"""3x3 convolution by Winograd's minimal filtering, F(4x4, 3x3).
+
+A 4x4 tile of outputs depends on 6x6 inputs. Evaluated as a product of polynomials at
+six points, the tile costs 36 products where the definition needs 144:
+
+    Y = A^T [ (G g G^T) * (B^T d B) ] A        (* element by element)
+
+d is the input tile, g the kernel. Over all input channels the products at each of the
+36 places (i, j) are sums, so each place is a matrix product of its own:
+
+    M[ij][tile, out] = sum over channels of V[ij][tile, channel] * U[ij][channel, out]
+
+Three phases: the input transform makes V, 36 matrix products make M, the output
+transform makes Y, adds bias and residual and activates. U is made once, in float64.
+
+The points are 0, +-a, +-b and infinity with a = 5/8, b = 3/2. The usual a = 1, b = 2
+is as cheap and rounds three times worse; for these, a**2, b**2 and all the sums of them
+that appear are exact in float32.
+
+`winograd` does all phases for a chunk of tiles whose V and M stay in the cache, each
+thread its own chunks. Where there are too few tiles for that, `transform_input`,
+`multiply` and `transform_output` are steps of their own, and threads share the places
+of the products.
+
+References
+----------
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015.
+Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for
+Deep Neural Networks", 2018.
+"""
+
+from activation cimport NONE, activate
+from libc.math cimport INFINITY
+from simd cimport LANES, REGISTERS, load, load_n, splat, store_n, vec
+from step cimport bound, share
+from tile cimport Finish, Place, any_tile
+
+lanes = LANES
+"""Floats in a vector."""
+
+registers = REGISTERS
+"""Vector registers of this instruction set."""
+
+POINTS = (0.625, 1.5)
+"""a and b."""
+
+cdef enum:
+    PLACES = 36
+
+cdef Py_ssize_t NO_TAP = 0
+cdef float NO_BIAS[4 * 16]
+
+
+cdef struct Geometry:
+    Py_ssize_t tiles        # in all images
+    Py_ssize_t down         # tiles of an image, by axis
+    Py_ssize_t across
+    Py_ssize_t rows         # outputs of an image, by axis
+    Py_ssize_t pixels
+    Py_ssize_t channels
+    Py_ssize_t outputs
+    Py_ssize_t chunk        # tiles whose V and M are in memory at once
+    Py_ssize_t x[3]         # distances between images, rows, pixels
+    Py_ssize_t y[3]
+    Py_ssize_t r[3]
+    int mr
+    int nr
+    Finish finish
+
+
+cdef inline Py_ssize_t v_place(const Geometry* g) noexcept nogil:
+    """Return the distance from one place of V to the next; an odd number of lines."""
+    return g.chunk * g.channels + LANES
+
+
+cdef inline Py_ssize_t m_width(const Geometry* g) noexcept nogil:
+    """Return the outputs of a tile in M, whole vectors."""
+    return (g.outputs + LANES - 1) // LANES * LANES
+
+
+cdef inline Py_ssize_t m_place(const Geometry* g) noexcept nogil:
+    """Return the distance from one place of M to the next."""
+    return g.chunk * m_width(g) + LANES
+
+
+cdef inline void evaluate(vec* d, const int step) noexcept nogil:
+    """Replace six values, `step` apart, by B^T d: the input at the six points."""
+    cdef vec d0 = d[0], d1 = d[step], d2 = d[2 * step]
+    cdef vec d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step]
+    cdef vec aa = splat(0.390625), bb = splat(2.25)
+    cdef vec even = d4 - bb * d2, odd = splat(0.625) * (d3 - bb * d1)
+    d[step] = even + odd
+    d[2 * step] = even - odd
+    even = d4 - aa * d2
+    odd = splat(1.5) * (d3 - aa * d1)
+    d[3 * step] = even + odd
+    d[4 * step] = even - odd
+    d[0] = splat(0.87890625) * d0 - splat(2.640625) * d2 + d4
+    d[5 * step] = splat(0.87890625) * d1 - splat(2.640625) * d3 + d5
+
+
+cdef inline void interpolate(const vec* m, const int step, vec* y, const int to) noexcept nogil:
+    """Write A^T m: four outputs from the products at the six points."""
+    cdef vec sum_a = m[step] + m[2 * step], difference_a = m[step] - m[2 * step]
+    cdef vec sum_b = m[3 * step] + m[4 * step], difference_b = m[3 * step] - m[4 * step]
+    y[0] = m[0] + sum_a + sum_b
+    y[to] = splat(0.625) * difference_a + splat(1.5) * difference_b
+    y[2 * to] = splat(0.390625) * sum_a + splat(2.25) * sum_b
+    y[3 * to] = (
+        splat(0.244140625) * difference_a + splat(3.375) * difference_b + m[5 * step]
+    )
+
+
+cdef void input_tile(
+    const Geometry* g, const float* x, float* v, Py_ssize_t place
+) noexcept nogil:
+    """Transform the 6x6 inputs of one tile, all channels."""
+    cdef vec d[PLACES]
+    cdef Py_ssize_t c = 0
+    cdef int i, j, n
+    while c < g.channels:
+        n = <int>min(<Py_ssize_t>LANES, g.channels - c)
+        for i in range(6):
+            for j in range(6):
+                d[6 * i + j] = load_n(x + i * g.x[1] + j * g.x[2] + c, n)
+        for i in range(6):
+            evaluate(&d[i], 6)
+        for i in range(6):
+            evaluate(&d[6 * i], 1)
+        for i in range(PLACES):
+            store_n(v + i * place + c, d[i], n)
+        c += LANES
+
+
+cdef void output_tile(
+    const Geometry* g, const float* m, Py_ssize_t place, const float* bias,
+    float* y, const float* r, Py_ssize_t rows, Py_ssize_t pixels,
+    Py_ssize_t first, Py_ssize_t last,
+) noexcept nogil:
+    """Transform one tile's products, finish and store the outputs inside the image."""
+    cdef vec d[PLACES]
+    cdef vec half[24]
+    cdef vec out[16]
+    cdef vec b, value
+    cdef Py_ssize_t c = first
+    cdef int i, j, n
+    while c < last:
+        n = <int>min(<Py_ssize_t>LANES, g.outputs - c)
+        for i in range(PLACES):
+            d[i] = load(m + i * place + c)
+        for j in range(6):
+            interpolate(&d[j], 6, &half[j], 6)
+        for i in range(4):
+            interpolate(&half[6 * i], 1, &out[4 * i], 1)
+        b = load(bias + c)
+        for i in range(4):
+            for j in range(4):
+                if i < rows and j < pixels:
+                    value = out[4 * i + j] + b
+                    if g.finish.residual:
+                        value = value + load_n(r + i * g.r[1] + j * g.r[2] + c, n)
+                    value = activate(
+                        g.finish.code, g.finish.alpha, g.finish.beta, value
+                    )
+                    store_n(y + i * g.y[1] + j * g.y[2] + c, value, n)
+        c += LANES
+
+
+cdef void transform_inputs(
+    const Geometry* g, const float* x, float* v, Py_ssize_t first, Py_ssize_t last,
+    Py_ssize_t base,
+) noexcept nogil:
+    """Transform tiles; V's row of a tile is its number less `base`."""
+    cdef Py_ssize_t t, image, i, j
+    for t in range(first, last):
+        j = t % g.across
+        i = t // g.across % g.down
+        image = t // (g.across * g.down)
+        input_tile(g, x + image * g.x[0] + 4 * i * g.x[1] + 4 * j * g.x[2],
+                   v + (t - base) * g.channels, v_place(g))
+
+
+cdef void products(
+    const Geometry* g, const float* v, const float* u, float* m, Py_ssize_t tiles,
+    Py_ssize_t first, Py_ssize_t last,
+) noexcept nogil:
+    """Multiply; the work, counted in (place, block of outputs), is given as a range."""
+    cdef Py_ssize_t vectors = m_width(g) // LANES
+    cdef Py_ssize_t blocks = (vectors + g.nr - 1) // g.nr
+    cdef Py_ssize_t unit, place, vector, t, strips, wide, longer
+    cdef Place at
+    cdef Finish plain
+    cdef int nr
+    cdef const float* w
+    plain.code = NONE
+    plain.alpha = -INFINITY
+    plain.beta = INFINITY
+    plain.residual = 0
+    at.r = NULL
+    at.dx = g.channels
+    at.dy = m_width(g)
+    at.dr = 0
+    strips = (tiles + g.mr - 1) // g.mr
+    for unit in range(first, last):
+        place = unit // blocks
+        vector = unit % blocks * g.nr
+        nr = <int>min(<Py_ssize_t>g.nr, vectors - vector)
+        w = u + (place * vectors + vector) * LANES * g.channels
+        at.x = v + place * v_place(g)
+        at.y = m + place * m_place(g) + vector * LANES
+        wide = tiles // strips
+        longer = tiles % strips
+        for t in range(strips):
+            if t == longer:
+                longer = -1
+            any_tile(<int>(wide + (longer >= 0)), nr, &at, &NO_TAP, 1, g.channels, w,
+                     NO_BIAS, nr * LANES, &plain)
+            at.x += (wide + (longer >= 0)) * at.dx
+            at.y += (wide + (longer >= 0)) * at.dy
+
+
+cdef void transform_outputs(
+    const Geometry* g, char** operand, const float* m, Py_ssize_t first,
+    Py_ssize_t last, Py_ssize_t base, Py_ssize_t first_output, Py_ssize_t last_output,
+) noexcept nogil:
+    """Transform tiles; M's row of a tile is its number less `base`."""
+    cdef Py_ssize_t t, image, i, j, yo, ro
+    for t in range(first, last):
+        j = t % g.across
+        i = t // g.across % g.down
+        image = t // (g.across * g.down)
+        yo = image * g.y[0] + 4 * i * g.y[1] + 4 * j * g.y[2]
+        ro = image * g.r[0] + 4 * i * g.r[1] + 4 * j * g.r[2]
+        output_tile(g, m + (t - base) * m_width(g), m_place(g), <const float*>operand[3],
+                    <float*>operand[0] + yo, <const float*>operand[4] + ro,
+                    g.rows - 4 * i, g.pixels - 4 * j, first_output, last_output)
+
+
+cdef void run_chunks(
+    char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
+) noexcept nogil:
+    cdef const Geometry* g = <const Geometry*>geometry
+    cdef Py_ssize_t chunks = (g.tiles + g.chunk - 1) // g.chunk
+    cdef Py_ssize_t vectors = m_width(g) // LANES
+    cdef Py_ssize_t blocks = (vectors + g.nr - 1) // g.nr
+    cdef Py_ssize_t k, first, last
+    cdef float* v = <float*>operand[5] + part * PLACES * (v_place(g) + m_place(g))
+    cdef float* m = v + PLACES * v_place(g)
+    for k in range(share(chunks, part, parts), share(chunks, part + 1, parts)):
+        first = g.tiles * k // chunks
+        last = g.tiles * (k + 1) // chunks
+        transform_inputs(g, <const float*>operand[1], v, first, last, first)
+        products(g, v, <const float*>operand[2], m, last - first, 0, PLACES * blocks)
+        transform_outputs(g, operand, m, first, last, first, 0, g.outputs)
+
+
+cdef void run_inputs(
+    char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
+) noexcept nogil:
+    cdef const Geometry* g = <const Geometry*>geometry
+    transform_inputs(g, <const float*>operand[1], <float*>operand[0],
+                     share(g.tiles, part, parts), share(g.tiles, part + 1, parts), 0)
+
+
+cdef void run_products(
+    char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
+) noexcept nogil:
+    cdef const Geometry* g = <const Geometry*>geometry
+    cdef Py_ssize_t vectors = m_width(g) // LANES
+    cdef Py_ssize_t units = PLACES * ((vectors + g.nr - 1) // g.nr)
+    products(g, <const float*>operand[1], <const float*>operand[2], <float*>operand[0],
+             g.tiles, share(units, part, parts), share(units, part + 1, parts))
+
+
+cdef void run_outputs(
+    char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
+) noexcept nogil:
+    cdef const Geometry* g = <const Geometry*>geometry
+    cdef Py_ssize_t vectors = m_width(g) // LANES
+    if g.tiles >= 4 * parts:
+        transform_outputs(g, operand, <const float*>operand[5],
+                          share(g.tiles, part, parts), share(g.tiles, part + 1, parts),
+                          0, 0, g.outputs)
+    else:
+        transform_outputs(g, operand, <const float*>operand[5], 0, g.tiles, 0,
+                          share(vectors, part, parts) * LANES,
+                          min(g.outputs, share(vectors, part + 1, parts) * LANES))
+
+
+def winograd(Py_ssize_t images, down, across, rows, pixels, Py_ssize_t channels,
+             Py_ssize_t outputs, Py_ssize_t chunk, x, y, r, tile, finish,
+             bint residual):
+    """Bind the convolution, as one step or as three.
+
+    Parameters
+    ----------
+    images, down, across : int
+        How many images there are, and tiles of 4x4 outputs in each.
+    rows, pixels : int
+        Outputs of an image; the last tiles may reach beyond.
+    channels, outputs : int
+        Of input and output.
+    chunk : int
+        Tiles done together; as many as there are, if the three steps are used.
+    x, y, r : tuple of 3 int
+        Distances between images, rows and pixels of input, output and residual.
+    tile : (int, int)
+        Most tiles and most vectors of outputs of a register tile.
+    finish : (int, float, float)
+        Activation code and its two numbers.
+    residual : bool
+        Whether to add the residual.
+
+    Returns
+    -------
+    tuple of 4 kernels
+        All in one: operands output, input, weights, bias, residual, scratch of
+        `scratch_elements` for each thread. Input transform: V, input. Products: M, V,
+        weights. Output transform: output, any, any, bias, residual, M.
+    """
+    cdef Geometry g
+    cdef int axis
+    g.tiles = images * down * across
+    g.down = down
+    g.across = across
+    g.rows = rows
+    g.pixels = pixels
+    g.channels = channels
+    g.outputs = outputs
+    g.chunk = chunk
+    for axis in range(3):
+        g.x[axis] = x[axis]
+        g.y[axis] = y[axis]
+        g.r[axis] = r[axis]
+    g.mr, g.nr = tile
+    g.finish.code, g.finish.alpha, g.finish.beta = finish
+    g.finish.residual = residual
+    return (
+        bound(run_chunks, &g, sizeof(g)),
+        bound(run_inputs, &g, sizeof(g)),
+        bound(run_products, &g, sizeof(g)),
+        bound(run_outputs, &g, sizeof(g)),
+    )
+
+
+def scratch_elements(Py_ssize_t channels, Py_ssize_t outputs, Py_ssize_t chunk):
+    """Return the floats of V and of M for `chunk` tiles."""
+    cdef Geometry g
+    g.channels = channels
+    g.outputs = outputs
+    g.chunk = chunk
+    return PLACES * v_place(&g), PLACES * m_place(&g)
