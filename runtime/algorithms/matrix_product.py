@@ -1,0 +1,125 @@
+"""Convolution as a matrix product over taps and channels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..lowering import Epilogue, Lowering
+from ..spec import Array
+from ..step import Step
+from ..view import View, aligned_zeros
+from .moves import Moves, finish, fused
+
+
+def matrix_product(
+    low: Lowering,
+    moves: Moves,
+    out: View,
+    x: View,
+    kernel: Array,
+    bias: Array | None,
+    taps: list[int],
+    run: int,
+    groups: int,
+    epilogue: Epilogue,
+) -> Step:
+    """Return the step of a convolution as a product over taps and channels.
+
+    Parameters
+    ----------
+    kernel : Array
+        (taps..., channels a group, outputs), or (channels, outputs).
+    taps : list of int
+        Offsets into `x`.
+    run : int
+        How many contiguous elements of `x` follow each offset.
+    """
+    module = low.load("conv")
+    lanes: int = module.lanes
+    outputs = kernel.shape[-1] // groups
+    vectors = -(-outputs // lanes)
+    rows, nr = best_tile(moves.size[3], vectors, module.registers)
+    depth = kernel.size // kernel.shape[-1]
+
+    def pack() -> Array:
+        packed = aligned_zeros(groups * vectors * lanes * depth)
+        flat = np.ascontiguousarray(kernel, np.float32)
+        module.pack_weights(
+            flat.reshape(-1, kernel.shape[-2], kernel.shape[-1]), groups, nr, packed
+        )
+        return packed
+
+    def pack_bias() -> Array:
+        packed = aligned_zeros(groups * vectors * lanes)
+        if bias is not None:
+            module.pack_bias(np.ascontiguousarray(bias, np.float32), groups, packed)
+        return packed
+
+    return Step(
+        module.conv(
+            moves.size,
+            moves.x,
+            moves.y,
+            moves.r,
+            groups,
+            len(taps),
+            run,
+            x.shape[-1] // groups,
+            outputs,
+            (rows, nr),
+            chunk_tiles(moves, rows, low.level2_bytes),
+            finish(epilogue),
+            epilogue.residual is not None,
+        ),
+        (
+            out,
+            x,
+            low.packed(kernel, ("conv", groups, nr), pack),
+            low.packed(
+                kernel if bias is None else bias, ("conv bias", groups), pack_bias
+            ),
+            low.constant(np.array(taps, np.int64)),
+            epilogue.residual or out,
+        ),
+        fused(f"{'pointwise' if len(taps) == 1 else 'taps gemm'} {rows}x{nr}", epilogue),
+    )
+
+
+def best_tile(width: int, vectors: int, registers: int) -> tuple[int, int]:
+    """Return the (pixels, vectors) of the tile that needs the fewest cycles.
+
+    A step of the K loop takes half a cycle a product or half a cycle a load, whichever
+    is more, and no less than the four cycles until a sum can be added to again. Loads
+    have a small price of their own, which decides between equals.
+    """
+    spare = 0 if registers == 32 else 1
+    best = (math.inf, 1, 1)
+    for nr in range(1, min(4 if registers == 32 else 3, vectors) + 1):
+        most = min(14 if registers == 32 else 12, (registers - nr - spare) // nr)
+        tiles = -(-width // most)
+        long = width % tiles
+        small = width // tiles
+        cycles = 0.0
+        for block, count in ((nr, vectors // nr), (vectors % nr, 1)):
+            for pixels, times in ((small + 1, long), (small, tiles - long)):
+                if block and times:
+                    loads = pixels + block
+                    cost = max(pixels * block, loads, 8) / 2 + loads / 32
+                    cycles += count * times * cost
+        best = min(best, (cycles, -(-width // tiles), nr))
+    return best[1], best[2]
+
+
+def chunk_tiles(moves: Moves, rows: int, level2_bytes: int) -> int:
+    """Return how many tiles to compute before going on to the next weights.
+
+    Their input should stay in a third of the second-level cache.
+    """
+    budget = level2_bytes // 3
+    in_row = -(-moves.size[3] // rows)
+    row_bytes = 4 * max(abs(moves.x[2]), 1)
+    if moves.size[2] > 1 and row_bytes <= budget:
+        return in_row * (budget // row_bytes)
+    return max(1, budget // (4 * rows * max(abs(moves.x[3]), 1)))

@@ -1,0 +1,42 @@
+"""The compiled kernels, and the choice among the instruction sets this CPU runs.
+
+``STRIATE_ISA=avx2`` in the environment picks a lower one, for tests and bug reports.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from types import ModuleType
+
+from ..errors import SettingError
+from ._cpu import cache_bytes, supported
+
+SUPPORTED: list[str] = supported()
+"""The instruction sets this machine runs, best first."""
+
+LEVEL1_BYTES, LEVEL2_BYTES = cache_bytes()
+
+
+def checked_isa(name: str) -> str:
+    """Return `name` if this machine runs that instruction set.
+
+    Raises
+    ------
+    SettingError
+        If it does not.
+    """
+    if name not in SUPPORTED:
+        raise SettingError(
+            f"instruction set {name!r}: this machine runs {', '.join(SUPPORTED)}"
+        )
+    return name
+
+
+ISA: str = checked_isa(os.environ.get("STRIATE_ISA") or SUPPORTED[0])
+"""The instruction set used unless a call names another."""
+
+
+def load(family: str, isa: str = ISA) -> ModuleType:
+    """Return the module of kernel `family` (a file of ``pyx/``) built for `isa`."""
+    return import_module(f"{__name__}.{family}_{isa}")

@@ -1,0 +1,53 @@
+"""What a plan offers an operator that is choosing its kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol
+
+from .spec import Array
+from .view import View
+
+
+class Lowering(Protocol):
+    """What a plan offers an operator that is choosing its kernel."""
+
+    isa: str
+    threads: int
+    """How many threads may work on a step at once; only the size of scratch memory may
+    depend on it."""
+    level1_bytes: int
+    level2_bytes: int
+
+    def load(self, family: str) -> ModuleType:
+        """Return the kernel module of `family` for the plan's instruction set."""
+
+    def constant(self, array: Array) -> View:
+        """Return a view of an array that never changes, such as weights."""
+
+    def packed(self, array: Array, tag: object, pack: Callable[[], Array]) -> View:
+        """Return `pack()` as a constant, made once for each (`array`, `tag`)."""
+
+    def scratch(self, elements: int, dtype: str = "float32") -> View:
+        """Return memory that lives as long as the steps being lowered."""
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What follows an operator's sum before it is stored: ``activation(y + residual)``.
+
+    Parameters
+    ----------
+    activation : Op, optional
+        An elementwise operator with the attributes `code`, `alpha` and `beta`.
+    residual : View, optional
+        A tensor of the output's shape to add first.
+    """
+
+    activation: Any = None
+    residual: View | None = None
+
+
+NOTHING = Epilogue()
