@@ -1,0 +1,385 @@
+"""Functions of one number, applied to every element."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from .. import kernels
+from ..errors import DTypeError
+from ..spec import Array, Spec
+from ..step import Step
+from ..view import View
+from .base import NOTHING, Epilogue, Lowering, Op
+
+
+class Activation(Op, abstract=True):
+    """A function of one number: any shape to the same shape.
+
+    Layers that fuse apply one of these to their result; they need only `code`, `alpha`
+    and `beta`.
+    """
+
+    function: ClassVar[str]
+    """The name of `code` in ``activation.pxd``."""
+
+    @property
+    def code(self) -> int:
+        """The number by which kernels know the function."""
+        code: int = kernels.load("elementwise").CODES[self.function]
+        return code
+
+    @property
+    def alpha(self) -> float:
+        """The function's first parameter."""
+        return 0.0
+
+    @property
+    def beta(self) -> float:
+        """The function's second parameter."""
+        return 0.0
+
+    def infer(self, x: Spec) -> Spec:
+        """Return the input's spec."""
+        require_float32(type(self).__name__, x)
+        return x
+
+    def lower(
+        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
+    ) -> list[Step]:
+        """Return the kernel; `out` may be `x`."""
+        source = as_view(low, x)
+        kernel = low.load("elementwise").unary(
+            out.shape, out.strides, source.strides, self.code, self.alpha, self.beta
+        )
+        return [Step(kernel, (out, source), "elementwise")]
+
+
+def require_float32(name: str, *operands: Spec) -> None:
+    """Raise `DTypeError` unless every operand is float32."""
+    for operand in operands:
+        if operand.dtype != "float32":
+            raise DTypeError(f"{name}: found {operand}, wanted float32")
+
+
+def as_view(low: Lowering, operand: View | Array) -> View:
+    """Return an operand as a view; a weight becomes a constant."""
+    return operand if isinstance(operand, View) else low.constant(operand)
+
+
+def finite_fields(op: Any, *names: str) -> None:
+    """Make fields of a frozen operator floats; raise `ValueError` if not finite."""
+    for name in names:
+        value = getattr(op, name)
+        if isinstance(value, bool) or not math.isfinite(value):
+            raise ValueError(f"{name} {value!r}, wanted a finite number")
+        object.__setattr__(op, name, float(value))
+
+
+@dataclass(frozen=True)
+class Relu(Activation):
+    """Replace negative numbers by zero: max(x, 0)."""
+
+    function: ClassVar[str] = "CLAMP"
+
+    @property
+    def beta(self) -> float:
+        """No upper limit."""
+        return math.inf
+
+    def reference(self, x: Array) -> Array:
+        """Return max(x, 0)."""
+        y: Array = np.maximum(x, 0)
+        return y
+
+
+@dataclass(frozen=True)
+class Clip(Activation):
+    """Limit numbers to an interval: min(max(x, minimum), maximum).
+
+    Parameters
+    ----------
+    minimum, maximum : float
+        Finite; the largest float32, 3.4028234663852886e38, serves as an open end.
+    """
+
+    minimum: float
+    maximum: float
+
+    function: ClassVar[str] = "CLAMP"
+
+    def __post_init__(self) -> None:
+        """Check the fields; raise `ValueError` on one that is not finite."""
+        finite_fields(self, "minimum", "maximum")
+
+    @property
+    def alpha(self) -> float:
+        """The lower limit."""
+        return self.minimum
+
+    @property
+    def beta(self) -> float:
+        """The upper limit."""
+        return self.maximum
+
+    def reference(self, x: Array) -> Array:
+        """Return min(max(x, minimum), maximum)."""
+        y: Array = np.minimum(np.maximum(x, self.minimum), self.maximum)
+        return y
+
+
+@dataclass(frozen=True)
+class LeakyRelu(Activation):
+    """Scale negative numbers: x, or alpha x where x < 0."""
+
+    alpha: float = 0.01
+
+    function: ClassVar[str] = "LEAKY"
+
+    def __post_init__(self) -> None:
+        """Check the field; raise `ValueError` if it is not finite."""
+        finite_fields(self, "alpha")
+
+    def reference(self, x: Array) -> Array:
+        """Return x, or alpha x where x < 0."""
+        return np.where(x < 0, self.alpha * x, x)
+
+
+@dataclass(frozen=True)
+class Elu(Activation):
+    """Bend negative numbers: x, or alpha (exp(x) - 1) where x < 0."""
+
+    alpha: float = 1.0
+
+    function: ClassVar[str] = "ELU"
+
+    def __post_init__(self) -> None:
+        """Check the field; raise `ValueError` if it is not finite."""
+        finite_fields(self, "alpha")
+
+    def reference(self, x: Array) -> Array:
+        """Return x, or alpha (exp(x) - 1) where x < 0."""
+        return np.where(x < 0, self.alpha * np.expm1(np.minimum(x, 0)), x)
+
+
+@dataclass(frozen=True)
+class Sigmoid(Activation):
+    """Squeeze numbers into 0 to 1: 1 / (1 + exp(-x))."""
+
+    function: ClassVar[str] = "SIGMOID"
+
+    def reference(self, x: Array) -> Array:
+        """Return 1 / (1 + exp(-x)), in a form that does not overflow."""
+        return _sigmoid(x)
+
+
+@dataclass(frozen=True)
+class Tanh(Activation):
+    """Squeeze numbers into -1 to 1 by the hyperbolic tangent."""
+
+    function: ClassVar[str] = "TANH"
+
+    def reference(self, x: Array) -> Array:
+        """Return tanh(x)."""
+        y: Array = np.tanh(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Silu(Activation):
+    """Weigh numbers by their sigmoid: x / (1 + exp(-x)), also called swish."""
+
+    function: ClassVar[str] = "SILU"
+
+    def reference(self, x: Array) -> Array:
+        """Return x sigmoid(x)."""
+        y: Array = x * _sigmoid(x)
+        return y
+
+
+@dataclass(frozen=True)
+class HardSigmoid(Activation):
+    """Approximate the sigmoid by a line: alpha x + beta, limited to 0 to 1."""
+
+    alpha: float = 0.2
+    beta: float = 0.5
+
+    function: ClassVar[str] = "HARD_SIGMOID"
+
+    def __post_init__(self) -> None:
+        """Check the fields; raise `ValueError` on one that is not finite."""
+        finite_fields(self, "alpha", "beta")
+
+    def reference(self, x: Array) -> Array:
+        """Return alpha x + beta, limited to 0 to 1."""
+        y: Array = np.clip(self.alpha * x + self.beta, 0, 1)
+        return y
+
+
+@dataclass(frozen=True)
+class HardSwish(Activation):
+    """Approximate `Silu` by lines: x (x + 3) / 6 between -3 and 3, 0 below, x above."""
+
+    function: ClassVar[str] = "HARD_SWISH"
+
+    def reference(self, x: Array) -> Array:
+        """Return x min(max(x + 3, 0), 6) / 6."""
+        y: Array = x * np.clip(x + 3, 0, 6) / 6
+        return y
+
+
+@dataclass(frozen=True)
+class Gelu(Activation):
+    """Weigh numbers by the normal distribution: x (1 + erf(x / sqrt 2)) / 2.
+
+    Parameters
+    ----------
+    approximate : str
+        ``"none"``, or ``"tanh"`` for x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+    """
+
+    approximate: Literal["none", "tanh"] = "none"
+
+    function: ClassVar[str] = "GELU"
+
+    def __post_init__(self) -> None:
+        """Check the field; raise `ValueError` on another word."""
+        if self.approximate not in ("none", "tanh"):
+            raise ValueError(
+                f"approximate {self.approximate!r}, wanted 'none' or 'tanh'"
+            )
+
+    @property
+    def code(self) -> int:
+        """The number by which kernels know the function."""
+        function = "GELU_TANH" if self.approximate == "tanh" else "GELU"
+        code: int = kernels.load("elementwise").CODES[function]
+        return code
+
+    def reference(self, x: Array) -> Array:
+        """Return the formula, written so that nothing cancels where x < 0."""
+        if self.approximate == "tanh":
+            y: Array = x * _sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x**3))
+        else:
+            y = x * _each(math.erfc, -x / math.sqrt(2)) / 2
+        return y
+
+
+@dataclass(frozen=True)
+class Softplus(Activation):
+    """Smooth `Relu`: ln(1 + exp(x))."""
+
+    function: ClassVar[str] = "SOFTPLUS"
+
+    def reference(self, x: Array) -> Array:
+        """Return ln(exp(0) + exp(x))."""
+        y: Array = np.logaddexp(0, x)
+        return y
+
+
+@dataclass(frozen=True)
+class Mish(Activation):
+    """Weigh numbers by tanh(softplus(x))."""
+
+    function: ClassVar[str] = "MISH"
+
+    def reference(self, x: Array) -> Array:
+        """Return x tanh(ln(1 + exp(x)))."""
+        y: Array = x * np.tanh(np.logaddexp(0, x))
+        return y
+
+
+@dataclass(frozen=True)
+class Exp(Activation):
+    """Raise e to the power of x."""
+
+    function: ClassVar[str] = "EXP"
+
+    def reference(self, x: Array) -> Array:
+        """Return exp(x)."""
+        y: Array = np.exp(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Log(Activation):
+    """Take the natural logarithm; minus infinity at zero, NaN below it."""
+
+    function: ClassVar[str] = "LOG"
+
+    def reference(self, x: Array) -> Array:
+        """Return ln(x)."""
+        y: Array = np.log(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Sqrt(Activation):
+    """Take the square root; NaN of negative numbers."""
+
+    function: ClassVar[str] = "SQRT"
+
+    def reference(self, x: Array) -> Array:
+        """Return the square root of x."""
+        y: Array = np.sqrt(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Abs(Activation):
+    """Drop the sign."""
+
+    function: ClassVar[str] = "ABS"
+
+    def reference(self, x: Array) -> Array:
+        """Return |x|."""
+        y: Array = np.abs(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Neg(Activation):
+    """Change the sign."""
+
+    function: ClassVar[str] = "NEG"
+
+    def reference(self, x: Array) -> Array:
+        """Return -x."""
+        y: Array = np.negative(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Erf(Activation):
+    """Evaluate the error function, 2 / sqrt(pi) times the integral of exp(-t^2)."""
+
+    function: ClassVar[str] = "ERF"
+
+    def reference(self, x: Array) -> Array:
+        """Return erf(x)."""
+        return _each(math.erf, x)
+
+
+@dataclass(frozen=True)
+class Reciprocal(Activation):
+    """Divide one by x."""
+
+    function: ClassVar[str] = "RECIPROCAL"
+
+    def reference(self, x: Array) -> Array:
+        """Return 1 / x."""
+        y: Array = np.reciprocal(x)
+        return y
+
+
+def _sigmoid(x: Array) -> Array:
+    y: Array = np.exp(-np.logaddexp(0, -x))
+    return y
+
+
+def _each(function: Any, x: Array) -> Array:
+    y: Array = np.vectorize(function, otypes=[x.dtype])(x)
+    return y

@@ -1,0 +1,180 @@
+"""What an operator is."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, ClassVar, cast
+
+from ..errors import GraphError, ShapeError
+from ..lowering import NOTHING as NOTHING
+from ..lowering import Epilogue as Epilogue
+from ..lowering import Lowering as Lowering
+from ..spec import Shape, Spec, shape_text
+from ..step import Step
+from ..view import Halo, View
+from ..window import Window
+
+
+class Op:
+    """An operator: its attributes are its fields, its meaning is `reference`.
+
+    A subclass is a frozen dataclass. Its class name is its name in model files and its
+    fields are its attributes there, so a file needs no other schema. The operands are
+    the parameters of `infer` and `reference`, in order; a graph may give any of them
+    as a weight, by name, or as the value of another node.
+    """
+
+    registry: ClassVar[dict[str, type[Op]]] = {}
+    version: ClassVar[int] = 1
+    fuses: ClassVar[bool] = False
+    """Whether `lower` honours an epilogue."""
+    weights: ClassVar[tuple[str, ...]] = ()
+    """Operands that must be weights, because `lower` packs them."""
+
+    def __init_subclass__(cls, abstract: bool = False) -> None:
+        if not abstract:
+            Op.registry[cls.__name__] = cls
+
+    def infer(self, *inputs: Any, **_: Any) -> Any:
+        """Return the output's spec, or a tuple of them; raise `ShapeError`."""
+        raise NotImplementedError
+
+    def reference(self, *inputs: Any, **_: Any) -> Any:
+        """Return the output in plain NumPy, in the inputs' own precision."""
+        raise NotImplementedError
+
+    def lower(
+        self, low: Lowering, out: Any, *inputs: Any, epilogue: Epilogue = NOTHING
+    ) -> list[Step]:
+        """Return the compiled steps that write `out`.
+
+        Parameters
+        ----------
+        low : Lowering
+            The plan's services.
+        out : View or tuple of View
+            Where the result goes; every stride is allowed but the last axis is dense.
+        *inputs : View, Array or None
+            The operands in order: a view for a value, an array for a weight, None for
+            an operand left out.
+        epilogue : Epilogue
+            Only given when `fuses`.
+        """
+        raise NotImplementedError
+
+    def view(self, x: View) -> Any:
+        """Return the output as a view of the first input, or None if it needs work."""
+        return None
+
+    def views_into(self, out: View, *inputs: Spec) -> tuple[View, ...] | None:
+        """Return where in `out` each input could be written at once, or None."""
+        return None
+
+    def halo(self, *inputs: Spec | None) -> Halo:
+        """Return the zeros that `lower` wants around its first input; () for none."""
+        return ()
+
+    def multiply_adds(self, out: Spec, *inputs: Spec | None) -> int:
+        """Return the multiplications that each count as one multiply-add."""
+        return 0
+
+    def window(self, *inputs: Spec | None) -> Window | None:
+        """Return the sliding window over the first input; None for other operators."""
+        return None
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the fields as a model file stores them."""
+        return dataclasses.asdict(cast(Any, self))
+
+    @classmethod
+    def from_attributes(cls, attributes: dict[str, Any]) -> Op:
+        """Build the operator from `attributes`, checked strictly.
+
+        Raises
+        ------
+        GraphError
+            On a name that is no field, a missing field or a value of another type.
+        """
+        fields = {f.name: f for f in dataclasses.fields(cast(Any, cls))}
+        unknown = attributes.keys() - fields.keys()
+        missing = fields.keys() - attributes.keys()
+        if unknown or missing:
+            raise GraphError(
+                f"{cls.__name__}: unknown attributes {sorted(unknown)}, "
+                f"missing {sorted(missing)}; wanted {sorted(fields)}"
+            )
+        values = {name: _frozen(value) for name, value in attributes.items()}
+        try:
+            op = cls(**values)
+        except (TypeError, ValueError) as error:
+            raise GraphError(f"{cls.__name__}: {error}") from error
+        return op
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+@cache
+def operand_names(kind: type[Op]) -> tuple[str, ...]:
+    """Return the names of an operator's operands; a variadic one starts with ``*``."""
+    names = []
+    for parameter in list(inspect.signature(kind.infer).parameters.values())[1:]:
+        star = parameter.kind is inspect.Parameter.VAR_POSITIONAL
+        names.append("*" + parameter.name if star else parameter.name)
+    return tuple(names)
+
+
+def required_operands(kind: type[Op]) -> tuple[str, ...]:
+    """Return the operands that have no default."""
+    return tuple(
+        p.name
+        for p in list(inspect.signature(kind.infer).parameters.values())[1:]
+        if p.default is inspect.Parameter.empty
+        and p.kind is not inspect.Parameter.VAR_POSITIONAL
+    )
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `ShapeError` with `message` unless `condition` holds."""
+    if not condition:
+        raise ShapeError(message)
+
+
+def require_image(name: str, x: Spec) -> None:
+    """Raise `ShapeError` unless `x` is (N, spatial..., C) with one to three axes."""
+    require(
+        3 <= x.rank <= 5 and 0 not in x.shape,
+        f"{name} wants a non-empty (N, L, C), (N, H, W, C) or (N, D, H, W, C), "
+        f"found {shape_text(x.shape)}",
+    )
+
+
+def normal_axis(axis: int, rank: int, name: str) -> int:
+    """Return `axis` counted from the front; raise `ShapeError` if out of range."""
+    require(
+        -rank <= axis < rank,
+        f"{name}: axis {axis} is outside a tensor of rank {rank}",
+    )
+    return axis % rank
+
+
+def per_axis(setting: Sequence[int], rank: int, name: str) -> Shape:
+    """Return a setting for each of `rank` spatial axes; one number serves them all."""
+    values = tuple(setting)
+    if len(values) == 1:
+        return values * rank
+    require(
+        len(values) == rank,
+        f"{name} has {len(values)} numbers {values}, wanted 1 or {rank}",
+    )
+    return values
+
+
+def product(shape: Shape) -> int:
+    """Return the number of elements of a shape."""
+    return math.prod(shape)

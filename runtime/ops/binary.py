@@ -1,0 +1,233 @@
+"""Functions of two numbers, applied to every pair of elements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..spec import Array, Shape, Spec, shape_text
+from ..step import Step
+from ..view import View
+from .activation import as_view, require_float32
+from .base import NOTHING, Epilogue, Lowering, Op, require
+
+ROW = 512
+"""Weights of a shorter last axis are repeated up to this many elements."""
+
+
+class Binary(Op, abstract=True):
+    """A function of two numbers, with NumPy's broadcasting.
+
+    Shapes are aligned at their last axes; an axis of one element, or a missing leading
+    one, is stretched to the other operand's. So (N, H, W, C) with (C,) or (N, 1, 1, C)
+    is per channel, with (N, H, W, 1) per pixel.
+    """
+
+    fuses: ClassVar[bool] = True
+
+    def infer(self, x: Spec, y: Spec) -> Spec:
+        """Return the shape to which both operands stretch."""
+        name = type(self).__name__
+        require_float32(name, x, y)
+        return Spec(broadcast_shape(name, x.shape, y.shape))
+
+    def lower(
+        self,
+        low: Lowering,
+        out: View,
+        x: View | Array,
+        y: View | Array,
+        epilogue: Epilogue = NOTHING,
+    ) -> list[Step]:
+        """Return the kernel; `out` may be an operand of its own shape."""
+        return [binary_step(low, type(self).__name__, out, (x, y), epilogue)]
+
+
+def broadcast_shape(name: str, *shapes: Shape) -> Shape:
+    """Return the shape to which operands stretch; raise `ShapeError` if none."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        found = " and ".join(map(shape_text, shapes))
+        raise ShapeError(f"{name}: {found} do not broadcast together") from None
+
+
+def binary_step(
+    low: Lowering,
+    kind: str,
+    out: View,
+    operands: tuple[View | Array, ...],
+    epilogue: Epilogue = NOTHING,
+) -> Step:
+    """Return the step ``out = activation(kind(*operands) + residual)``.
+
+    Parameters
+    ----------
+    kind : str
+        A key of KINDS in ``elementwise.pyx``.
+    operands : tuple of View or Array
+        Each broadcasts to the shape of `out`.
+    """
+    views = [out, *(as_view(low, operand) for operand in operands)]
+    if epilogue.residual is not None:
+        views.append(epilogue.residual)
+    repeats = _repeats(out, views)
+    shape = out.shape
+    if repeats > 1:
+        shape = (out.size // (repeats * shape[-1]), repeats * shape[-1])
+        views = [_with_long_rows(low, view, shape, repeats) for view in views]
+    activation = epilogue.activation
+    kernel = low.load("elementwise").binary(
+        kind,
+        shape,
+        tuple(view.broadcast(shape).strides for view in views),
+        *(
+            (activation.code, activation.alpha, activation.beta)
+            if activation
+            else (0, 0, 0)
+        ),
+        epilogue.residual is not None,
+    )
+    return Step(kernel, tuple(views), "elementwise")
+
+
+@dataclass(frozen=True)
+class Add(Binary):
+    """Add two tensors, broadcasting."""
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x + y."""
+        z: Array = x + y
+        return z
+
+
+@dataclass(frozen=True)
+class Sub(Binary):
+    """Subtract one tensor from another, broadcasting."""
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x - y."""
+        z: Array = x - y
+        return z
+
+
+@dataclass(frozen=True)
+class Mul(Binary):
+    """Multiply two tensors element by element, broadcasting."""
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x y."""
+        z: Array = x * y
+        return z
+
+
+@dataclass(frozen=True)
+class Div(Binary):
+    """Divide one tensor by another element by element, broadcasting."""
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x / y."""
+        z: Array = x / y
+        return z
+
+
+@dataclass(frozen=True)
+class Maximum(Binary):
+    """Take the larger of two elements, broadcasting; NaN if either is."""
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return max(x, y)."""
+        z: Array = np.maximum(x, y)
+        return z
+
+
+@dataclass(frozen=True)
+class Minimum(Binary):
+    """Take the smaller of two elements, broadcasting; NaN if either is."""
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return min(x, y)."""
+        z: Array = np.minimum(x, y)
+        return z
+
+
+@dataclass(frozen=True)
+class Pow(Binary):
+    """Raise one tensor to the power of another, broadcasting."""
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x to the power of y."""
+        z: Array = np.power(x, y)
+        return z
+
+    def lower(
+        self,
+        low: Lowering,
+        out: View,
+        x: View | Array,
+        y: View | Array,
+        epilogue: Epilogue = NOTHING,
+    ) -> list[Step]:
+        """Return the kernel; a square is a product."""
+        if isinstance(y, np.ndarray) and bool((y == 2).all()):
+            return [binary_step(low, "Mul", out, (x, x), epilogue)]
+        return super().lower(low, out, x, y, epilogue)
+
+
+@dataclass(frozen=True)
+class PRelu(Binary):
+    """Scale negative numbers by a slope that is learned: x, or x slope where x < 0.
+
+    Operands: `x`, and `slope`, which broadcasts to the shape of `x`; one slope a
+    channel has the shape (C,).
+    """
+
+    def infer(self, x: Spec, slope: Spec) -> Spec:
+        """Return the spec of x."""
+        require_float32("PRelu", x, slope)
+        require(
+            broadcast_shape("PRelu", x.shape, slope.shape) == x.shape,
+            f"PRelu: slope {shape_text(slope.shape)} does not broadcast to the shape "
+            f"{shape_text(x.shape)} of x",
+        )
+        return x
+
+    def reference(self, x: Array, slope: Array) -> Array:
+        """Return x, or x slope where x < 0."""
+        return np.where(x < 0, x * slope, x)
+
+
+def _repeats(out: View, views: list[View]) -> int:
+    """Return how often to repeat per-channel weights, so that short rows become long.
+
+    That needs weights of the shape (C,), or scalars, and dense tensors of one shape.
+    """
+    channels = out.shape[-1] if out.rank else 1
+    weights = [v for v in views if v.buffer.source == "constant"]
+    tensors = [v for v in views if v.buffer.source != "constant"]
+    if (
+        not any(w.size == channels > 1 for w in weights)
+        or not all(w.size == 1 or w.shape[-1] == w.size == channels for w in weights)
+        or not all(v.shape == out.shape and v.contiguous for v in tensors)
+    ):
+        return 1
+    rows = out.size // channels
+    return max(k for k in range(1, max(1, ROW // channels) + 1) if rows % k == 0)
+
+
+def _with_long_rows(low: Lowering, view: View, shape: Shape, repeats: int) -> View:
+    """Return a tensor with `repeats` pixels a row, or weights repeated as often."""
+    if view.buffer.source != "constant":
+        reshaped = view.reshape(shape)
+    elif view.size == 1:
+        reshaped = view.reshape((1,))
+    else:
+        weight = view.buffer.array
+        assert weight is not None
+        tag = ("repeated", repeats)
+        reshaped = low.packed(weight, tag, lambda: np.tile(weight.reshape(-1), repeats))
+    assert reshaped is not None
+    return reshaped

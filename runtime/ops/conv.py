@@ -1,0 +1,208 @@
+"""Convolution in one, two and three dimensions, grouped and depthwise included."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..algorithms import (
+    Moves,
+    depthwise,
+    matrix_product,
+    suits_winograd,
+    winograd,
+    winograd_halo,
+)
+from ..spec import Array, Shape, Spec, shape_text
+from ..step import Step
+from ..view import Halo, View
+from ..window import (
+    Padding,
+    Window,
+    checked_padding,
+    checked_sizes,
+    explicit_padding,
+    output_size,
+    reach,
+)
+from .base import (
+    NOTHING,
+    Epilogue,
+    Lowering,
+    Op,
+    per_axis,
+    require,
+    require_image,
+)
+
+
+@dataclass(frozen=True)
+class Conv(Op):
+    """Slide a kernel over an image: (N, spatial..., C) to (N, spatial..., M).
+
+    It is cross-correlation, as in every framework: the kernel is not flipped.
+
+    Parameters
+    ----------
+    stride, dilation : tuple of int
+        For each spatial axis; one number serves all.
+    padding : str or tuple of (int, int)
+        ``"valid"``, ``"same"``, ``"same_lower"`` or zeros (before, after) an axis.
+    groups : int
+        Input and output channels are cut into this many parts that do not see each
+        other. With as many groups as input channels the convolution is depthwise.
+
+    Notes
+    -----
+    Operands: `x`; `kernel` of shape (spatial..., C / groups, M); `bias` of shape (M,),
+    which may be left out.
+    """
+
+    stride: Shape = (1,)
+    dilation: Shape = (1,)
+    padding: Padding = "valid"
+    groups: int = 1
+
+    fuses: ClassVar[bool] = True
+    weights: ClassVar[tuple[str, ...]] = ("kernel", "bias")
+
+    def __post_init__(self) -> None:
+        """Check the fields; raise `ValueError` on one that makes no sense."""
+        for name in ("stride", "dilation"):
+            object.__setattr__(self, name, checked_sizes(getattr(self, name), name))
+        object.__setattr__(self, "padding", checked_padding(self.padding, "Conv"))
+        (groups,) = checked_sizes(self.groups, "groups")
+        object.__setattr__(self, "groups", groups)
+
+    def infer(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Spec:
+        """Return (N, windows along each axis..., M)."""
+        require_image("Conv", x)
+        inner, out = kernel.shape[-2:] if kernel.rank == x.rank else (0, 0)
+        require(
+            kernel.rank == x.rank
+            and 0 not in kernel.shape
+            and inner * self.groups == x.shape[-1]
+            and out % self.groups == 0,
+            f"Conv with {self.groups} groups: kernel {shape_text(kernel.shape)} does "
+            f"not fit the input {shape_text(x.shape)}; wanted (spatial..., "
+            f"{x.shape[-1]}/{self.groups}, a multiple of {self.groups})",
+        )
+        require(
+            bias is None or bias.shape == (out,),
+            f"Conv: bias {shape_text(bias.shape) if bias else ''}, wanted ({out},)",
+        )
+        span, stride, padding = self._geometry(x, kernel)
+        return Spec((x.shape[0], *output_size(x.spatial, span, stride, padding), out))
+
+    def reference(self, x: Array, kernel: Array, bias: Array | None = None) -> Array:
+        """Return the sums of products, window by window."""
+        spatial = tuple(range(1, x.ndim - 1))
+        span, stride, padding = self._geometry(
+            Spec(x.shape), Spec(kernel.shape)
+        )
+        dilation = per_axis(self.dilation, len(spatial), "dilation")
+        padded = np.pad(x, ((0, 0), *padding, (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, span, axis=spatial)
+        windows = windows[(slice(None), *(slice(None, None, s) for s in stride))]
+        windows = windows[(..., *(slice(None, None, d) for d in dilation))]
+        parts = []
+        for part, weight in zip(
+            np.split(windows, self.groups, axis=x.ndim - 1),
+            np.split(kernel, self.groups, axis=-1),
+            strict=True,
+        ):
+            axes = range(x.ndim - 1, windows.ndim)
+            parts.append(
+                np.tensordot(part, weight, (list(axes), [len(spatial), *range(len(spatial))]))
+            )
+        y: Array = np.concatenate(parts, axis=-1)
+        return y if bias is None else y + bias
+
+    def halo(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Halo:
+        """Return the padding that windows really reach into."""
+        span, stride, padding = self._geometry(x, kernel)
+        counts = output_size(x.spatial, span, stride, padding)
+        if self._suits_winograd(x, kernel):
+            return winograd_halo(x, counts, padding)
+        return (
+            (0, 0),
+            *(
+                (before, max(0, (count - 1) * s + k - before - n))
+                for n, k, s, (before, _), count in zip(
+                    x.spatial, span, stride, padding, counts, strict=True
+                )
+            ),
+            (0, 0),
+        )
+
+    def multiply_adds(
+        self, out: Spec, x: Spec, kernel: Spec, bias: Spec | None = None
+    ) -> int:
+        """Return output elements times products in each."""
+        return out.size * math.prod(kernel.shape[:-1])
+
+    def lower(
+        self,
+        low: Lowering,
+        out: View,
+        x: View,
+        kernel: Array,
+        bias: Array | None = None,
+        epilogue: Epilogue = NOTHING,
+    ) -> list[Step]:
+        """Choose the algorithm."""
+        if self._suits_winograd(x.spec, Spec(kernel.shape)):
+            _, _, padding = self._geometry(x.spec, Spec(kernel.shape))
+            return winograd(low, out, x, kernel, bias, padding, epilogue)
+        rank = x.rank - 2
+        stride = per_axis(self.stride, rank, "stride")
+        dilation = per_axis(self.dilation, rank, "dilation")
+        _, _, padding = self._geometry(x.spec, Spec(kernel.shape))
+        steps = [d * s for d, s in zip(dilation, x.strides[1:-1], strict=True)]
+        origin = -sum(
+            before * s
+            for (before, _), s in zip(padding, x.strides[1:-1], strict=True)
+        )
+        taps = [
+            origin + sum(k * s for k, s in zip(tap, steps, strict=True))
+            for tap in itertools.product(*map(range, kernel.shape[:-2]))
+        ]
+        moves = Moves.between(
+            out,
+            (x.strides[0], *(a * b for a, b in zip(stride, x.strides[1:-1], strict=True))),
+            epilogue.residual,
+        )
+        channels, outputs = x.shape[-1], kernel.shape[-1]
+        if self.groups == channels == outputs:
+            return [depthwise(low, moves, out, x, kernel, bias, taps, epilogue)]
+        run = kernel.shape[-2]
+        width = kernel.shape[-3]
+        if self.groups == 1 and steps[-1] == channels and x.strides[-1] == 1:
+            taps, run = taps[::width], run * width
+        return [
+            matrix_product(
+                low, moves, out, x, kernel, bias, taps, run, self.groups, epilogue
+            )
+        ]
+
+    def window(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Window:
+        """Return the kernel's size, the stride, the dilation and the padding."""
+        span, stride, padding = self._geometry(x, kernel)
+        dilation = per_axis(self.dilation, len(span), "dilation")
+        return Window(kernel.shape[:-2], stride, dilation, padding)
+
+    def _suits_winograd(self, x: Spec, kernel: Spec) -> bool:
+        plain = self.groups == 1 and {*self.stride, *self.dilation} == {1}
+        return plain and suits_winograd(self.infer(x, kernel), kernel)
+
+    def _geometry(
+        self, x: Spec, kernel: Spec
+    ) -> tuple[Shape, Shape, tuple[tuple[int, int], ...]]:
+        rank = x.rank - 2
+        span = reach(kernel.shape[:-2], per_axis(self.dilation, rank, "dilation"))
+        stride = per_axis(self.stride, rank, "stride")
+        return span, stride, explicit_padding(self.padding, x.spatial, span, stride)

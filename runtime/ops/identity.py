@@ -1,0 +1,53 @@
+"""Passing a tensor on, and the copy that other operators need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..spec import Array, Spec
+from ..step import Step
+from ..view import View
+from .activation import as_view
+from .base import NOTHING, Epilogue, Lowering, Op
+
+
+@dataclass(frozen=True)
+class Identity(Op):
+    """Pass a tensor on unchanged: any shape to the same shape."""
+
+    def infer(self, x: Spec) -> Spec:
+        """Return the input's spec."""
+        return x
+
+    def reference(self, x: Array) -> Array:
+        """Return the input."""
+        return x
+
+    def view(self, x: View) -> View:
+        """Return the input."""
+        return x
+
+    def lower(
+        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
+    ) -> list[Step]:
+        """Return a copy."""
+        return [copy_step(low, out, as_view(low, x))]
+
+
+def copy_step(low: Lowering, out: View, x: View, together: bool = False) -> Step:
+    """Return the step that copies `x` to `out`; they have one shape, do not overlap."""
+    kernel = low.load("copy").copy(out.shape, out.strides, x.strides, out.itemsize)
+    return Step(kernel, (out, x), "copy", together)
+
+
+def in_place(out: View, x: View) -> bool:
+    """Return whether the elements of `x` lie exactly where those of `out` do."""
+    return (
+        x.buffer is out.buffer
+        and x.offset == out.offset
+        and x.shape == out.shape
+        and all(
+            n == 1 or a == b
+            for n, a, b in zip(out.shape, x.strides, out.strides, strict=True)
+        )
+    )

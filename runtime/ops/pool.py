@@ -1,0 +1,251 @@
+"""Pooling in sliding windows and over whole images."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..spec import Array, Shape, Spec
+from ..step import Step
+from ..view import View
+from ..window import (
+    Padding,
+    Window,
+    checked_padding,
+    checked_sizes,
+    explicit_padding,
+    output_size,
+    reach,
+)
+from .base import NOTHING, Epilogue, Lowering, Op, per_axis, require, require_image
+
+
+@dataclass(frozen=True)
+class _SlidingPool(Op, abstract=True):
+    """What max and average pooling share: the window."""
+
+    kernel: Shape
+    stride: Shape = (1,)
+    dilation: Shape = (1,)
+    padding: Padding = "valid"
+    ceil_mode: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the fields; raise `ValueError` on one that makes no sense."""
+        for name in ("kernel", "stride", "dilation"):
+            object.__setattr__(self, name, checked_sizes(getattr(self, name), name))
+        object.__setattr__(
+            self, "padding", checked_padding(self.padding, type(self).__name__)
+        )
+
+    def infer(self, x: Spec) -> Spec:
+        """Return (N, windows along each axis..., C)."""
+        require_image(type(self).__name__, x)
+        window = self.window(x)
+        span = reach(window.kernel, window.dilation)
+        for (before, after), k in zip(window.padding, span, strict=True):
+            require(
+                max(before, after) < k,
+                f"{type(self).__name__}: padding ({before}, {after}) leaves windows "
+                f"of {k} with nothing inside",
+            )
+        counts = output_size(
+            x.spatial, span, window.stride, window.padding, self.ceil_mode
+        )
+        return Spec((x.shape[0], *counts, x.shape[-1]), x.dtype)
+
+    def window(self, x: Spec) -> Window:
+        """Return the window with a number or a pair for each spatial axis."""
+        rank = x.rank - 2
+        kernel = per_axis(self.kernel, rank, "kernel")
+        stride = per_axis(self.stride, rank, "stride")
+        dilation = per_axis(self.dilation, rank, "dilation")
+        span = reach(kernel, dilation)
+        padding = explicit_padding(self.padding, x.spatial, span, stride)
+        return Window(kernel, stride, dilation, padding)
+
+    def _windows(self, x: Array, fill: float) -> Array:
+        """Return each output's window, what lies outside the input as `fill`.
+
+        The result has the output's axes, then one axis of taps. Windows that ceil
+        mode pushes past the padding are filled as well.
+        """
+        window = self.window(Spec(x.shape))
+        counts = self.infer(Spec(x.shape)).shape[1:-1]
+        span = reach(window.kernel, window.dilation)
+        padding = [
+            (before, max(after, (n - 1) * s + k - before - size))
+            for n, s, k, size, (before, after) in zip(
+                counts, window.stride, span, x.shape[1:-1], window.padding, strict=True
+            )
+        ]
+        padded = np.pad(x, [(0, 0), *padding, (0, 0)], constant_values=fill)
+        taps = []
+        for tap in itertools.product(*map(range, window.kernel)):
+            where = tuple(
+                slice(t * d, t * d + (n - 1) * s + 1, s)
+                for t, d, n, s in zip(
+                    tap, window.dilation, counts, window.stride, strict=True
+                )
+            )
+            taps.append(padded[(slice(None), *where)])
+        return np.stack(taps, axis=-1)
+
+    def _step(self, low: Lowering, out: View, x: View, count_padding: bool) -> Step:
+        window = self.window(x.spec)
+        average = isinstance(self, AveragePool)
+        kernel = low.load("pool").pool(
+            x.shape[0],
+            x.shape[-1],
+            _three(x.shape[1:-1], 1),
+            _three(out.shape[1:-1], 1),
+            _three(window.kernel, 1),
+            _three(window.stride, 1),
+            _three(window.dilation, 1),
+            _three([before for before, _ in window.padding], 0),
+            _three([after for _, after in window.padding], 0),
+            (x.strides[0], *_three(x.strides[1:-1], 0)),
+            (out.strides[0], *_three(out.strides[1:-1], 0)),
+            average,
+            count_padding,
+        )
+        size = "x".join(map(str, window.kernel))
+        return Step(kernel, (out, x), f"{'average' if average else 'max'} {size}")
+
+
+@dataclass(frozen=True)
+class MaxPool(_SlidingPool):
+    """Take the largest value of each channel in a sliding window.
+
+    (N, spatial..., C) to (N, windows along each axis..., C).
+
+    Parameters
+    ----------
+    kernel, stride, dilation : tuple of int
+        For each spatial axis; one number serves all.
+    padding : str or tuple of (int, int)
+        What lies outside the input is never the largest.
+    ceil_mode : bool
+        Whether a last window that is only partly inside counts.
+    """
+
+    def reference(self, x: Array) -> Array:
+        """Return the largest value of each window."""
+        y: Array = self._windows(x, -np.inf).max(axis=-1)
+        return y
+
+    def lower(
+        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
+    ) -> list[Step]:
+        """Return the kernel."""
+        return [self._step(low, out, x, False)]
+
+
+@dataclass(frozen=True)
+class AveragePool(_SlidingPool):
+    """Take the mean of each channel in a sliding window.
+
+    (N, spatial..., C) to (N, windows along each axis..., C).
+
+    Parameters
+    ----------
+    kernel, stride, dilation, padding, ceil_mode
+        As for `MaxPool`.
+    count_include_pad : bool
+        Whether padding counts as zeros; otherwise a mean is over what is inside.
+    """
+
+    count_include_pad: bool = False
+
+    def reference(self, x: Array) -> Array:
+        """Return the sum of each window divided by the positions that count."""
+        total = self._windows(x, 0.0).sum(axis=-1)
+        inside = np.ones_like(x)
+        if self.count_include_pad:
+            padding = self.window(Spec(x.shape)).padding
+            inside = np.pad(inside, [(0, 0), *padding, (0, 0)], constant_values=1)
+            unpadded = AveragePool(
+                self.kernel, self.stride, self.dilation, "valid", self.ceil_mode
+            )
+            count = unpadded._windows(inside, 0.0).sum(axis=-1)
+            count = count[tuple(slice(0, n) for n in total.shape)]
+        else:
+            count = self._windows(inside, 0.0).sum(axis=-1)
+        y: Array = total / count
+        return y
+
+    def lower(
+        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
+    ) -> list[Step]:
+        """Return the kernel."""
+        return [self._step(low, out, x, self.count_include_pad)]
+
+
+@dataclass(frozen=True)
+class _GlobalPool(Op, abstract=True):
+    """What global pooling of either kind shares."""
+
+    keepdims: bool = False
+
+    def infer(self, x: Spec) -> Spec:
+        """Return (N, C), or (N, 1..., C) with `keepdims`."""
+        require_image(type(self).__name__, x)
+        kept = (1,) * (x.rank - 2) if self.keepdims else ()
+        return Spec((x.shape[0], *kept, x.shape[-1]), x.dtype)
+
+    def lower(
+        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
+    ) -> list[Step]:
+        """Return the kernel."""
+        average = isinstance(self, GlobalAveragePool)
+        kernel = low.load("pool").global_pool(
+            x.shape[0],
+            x.shape[-1],
+            _three(x.shape[1:-1], 1),
+            (x.strides[0], *_three(x.strides[1:-1], 0)),
+            out.strides[0],
+            average,
+        )
+        return [Step(kernel, (out, x), f"global {'average' if average else 'max'}")]
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool(_GlobalPool):
+    """Average each channel over the whole image: (N, spatial..., C) to (N, C).
+
+    Parameters
+    ----------
+    keepdims : bool
+        Keep the spatial axes, each of size one.
+    """
+
+    def reference(self, x: Array) -> Array:
+        """Return the channel means."""
+        axes = tuple(range(1, x.ndim - 1))
+        y: Array = x.mean(axis=axes, keepdims=self.keepdims)
+        return y
+
+
+@dataclass(frozen=True)
+class GlobalMaxPool(_GlobalPool):
+    """Take each channel's largest value: (N, spatial..., C) to (N, C).
+
+    Parameters
+    ----------
+    keepdims : bool
+        Keep the spatial axes, each of size one.
+    """
+
+    def reference(self, x: Array) -> Array:
+        """Return the channel maxima."""
+        axes = tuple(range(1, x.ndim - 1))
+        y: Array = x.max(axis=axes, keepdims=self.keepdims)
+        return y
+
+
+def _three(values: Shape | list[int], fill: int) -> Shape:
+    """Return three numbers, one an axis, those of missing leading axes as `fill`."""
+    return (fill,) * (3 - len(values)) + tuple(values)
+

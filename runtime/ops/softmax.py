@@ -1,0 +1,75 @@
+"""Softmax and its logarithm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..spec import Array, Spec
+from ..step import Step
+from ..view import View
+from .activation import as_view, require_float32
+from .base import NOTHING, Epilogue, Lowering, Op, normal_axis
+
+
+@dataclass(frozen=True)
+class _Softmax(Op, abstract=True):
+    """What softmax and its logarithm share: the axis."""
+
+    axis: int = -1
+
+    def infer(self, x: Spec) -> Spec:
+        """Return the input's spec."""
+        name = type(self).__name__
+        require_float32(name, x)
+        normal_axis(self.axis, x.rank, name)
+        return x
+
+    def lower(
+        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
+    ) -> list[Step]:
+        """Return the kernel; `out` may be `x`."""
+        source = as_view(low, x)
+        axis = normal_axis(self.axis, out.rank, type(self).__name__)
+        kernel = low.load("softmax").softmax(
+            out.shape, out.strides, source.strides, axis, isinstance(self, LogSoftmax)
+        )
+        return [Step(kernel, (out, source), "softmax")]
+
+
+@dataclass(frozen=True)
+class Softmax(_Softmax):
+    """Make positive numbers that add up to one along an axis: any shape to the same.
+
+    exp(x) / sum(exp(x)), computed from x less its largest value.
+
+    Parameters
+    ----------
+    axis : int
+        From the back if negative.
+    """
+
+    def reference(self, x: Array) -> Array:
+        """Return exp(x) / sum(exp(x))."""
+        e = np.exp(x - x.max(axis=self.axis, keepdims=True))
+        y: Array = e / e.sum(axis=self.axis, keepdims=True)
+        return y
+
+
+@dataclass(frozen=True)
+class LogSoftmax(_Softmax):
+    """Take the logarithm of `Softmax` without losing small ones: x - ln(sum(exp(x))).
+
+    Parameters
+    ----------
+    axis : int
+        From the back if negative.
+    """
+
+    def reference(self, x: Array) -> Array:
+        """Return x - ln(sum(exp(x)))."""
+        shifted = x - x.max(axis=self.axis, keepdims=True)
+        total = np.exp(shifted).sum(axis=self.axis, keepdims=True)
+        y: Array = shifted - np.log(total)
+        return y

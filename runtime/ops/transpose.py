@@ -1,0 +1,57 @@
+"""Reordering axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..spec import Array, Shape, Spec, shape_text
+from ..step import Step
+from ..view import View
+from .activation import as_view
+from .base import NOTHING, Epilogue, Lowering, Op, require
+from .identity import copy_step
+
+
+@dataclass(frozen=True)
+class Transpose(Op):
+    """Reorder the axes: axis i of the output is axis ``axes[i]`` of the input.
+
+    Parameters
+    ----------
+    axes : tuple of int
+        Every axis once.
+    """
+
+    axes: Shape
+
+    def __post_init__(self) -> None:
+        """Check the axes; raise `ValueError` unless each is there once."""
+        axes = tuple(self.axes)
+        if sorted(axes) != list(range(len(axes))):
+            raise ValueError(f"axes {axes}, wanted every axis once")
+        object.__setattr__(self, "axes", axes)
+
+    def infer(self, x: Spec) -> Spec:
+        """Return the reordered shape."""
+        require(
+            len(self.axes) == x.rank,
+            f"Transpose: axes {self.axes} do not fit the input {shape_text(x.shape)}",
+        )
+        return Spec(tuple(x.shape[axis] for axis in self.axes), x.dtype)
+
+    def reference(self, x: Array) -> Array:
+        """Return the transposed array."""
+        return np.transpose(x, self.axes)
+
+    def view(self, x: View) -> View | None:
+        """Return the input transposed, or None if its last axis would not be dense."""
+        view = x.transpose(self.axes)
+        return view if view.rank == 0 or view.strides[-1] == 1 else None
+
+    def lower(
+        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
+    ) -> list[Step]:
+        """Return a copy."""
+        return [copy_step(low, out, as_view(low, x).transpose(self.axes))]
