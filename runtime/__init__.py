@@ -1,0 +1,52 @@
+"""striate runs trained convolutional networks on the CPU, inside Python programs.
+
+>>> import striate
+>>> model = striate.load("model.h5")  # doctest: +SKIP
+>>> model.classify("cat.jpg")  # doctest: +SKIP
+"""
+
+from . import kernels, ops
+from .errors import (
+    DTypeError,
+    GraphError,
+    ImageError,
+    MissingExtraError,
+    ModelFormatError,
+    SettingError,
+    ShapeError,
+    StriateError,
+    UnknownLayerError,
+    UnsupportedModelError,
+)
+from .graph import Graph, Input, Node
+from .image import Ink, Postprocess, Preprocess, Resize, load_image
+from .model import MemoryPlan, Model, StepProfile
+from .spec import Spec
+
+__all__ = [
+    "DTypeError",
+    "Graph",
+    "GraphError",
+    "ImageError",
+    "Ink",
+    "Input",
+    "MemoryPlan",
+    "MissingExtraError",
+    "Model",
+    "ModelFormatError",
+    "Node",
+    "Postprocess",
+    "Preprocess",
+    "Resize",
+    "SettingError",
+    "ShapeError",
+    "Spec",
+    "StepProfile",
+    "StriateError",
+    "UnknownLayerError",
+    "UnsupportedModelError",
+    "kernels",
+    "load_image",
+    "ops",
+]
+__version__ = "0.1.0"

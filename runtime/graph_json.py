@@ -1,0 +1,486 @@
+"""A network without its weights as strict JSON, and back.
+
+# Design
+The text is the part of a model file that has a meaning, so it is read without
+latitude: no unknown, missing or repeated key, no number or string that another reader
+could take differently. It names operators and tensors, never code, files or
+expressions. An operator's fields are its only schema: `Op.from_attributes` takes them
+and their annotations are checked here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from .errors import GraphError, ModelFormatError
+from .graph import NAME, Graph, Input, Node
+from .hdf5_reader import MAX_RANK, MAX_SIZE
+from .image import Postprocess, Preprocess
+from .ops.base import Op, operand_names
+from .spec import Array, Shape
+
+MAX_TEXT = 16 * 2**20
+MAX_NODES = 20_000
+MAX_INTEGER = 2**63 - 1
+MAX_TITLE = 256
+MAX_LABELS = 1_000_000
+
+TENSOR = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
+TITLE = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{0,{MAX_TITLE}}}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+INPUT_TYPES = ("float32", "float16", "int8", "uint8", "int32")
+TENSOR_TYPES = (*INPUT_TYPES, "bfloat16")
+
+REQUIRED = {"name", "ops", "inputs", "nodes", "outputs", "tensors"}
+OPTIONAL = {"labels", "preprocess", "postprocess", "provenance", "metadata"}
+
+dumps = partial(
+    json.dumps, ensure_ascii=False, allow_nan=False, default=lambda v: _plain(v)
+)
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """What the text says of a tensor."""
+
+    dtype: str
+    shape: Shape
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LabelsEntry:
+    """What the text says of the class names."""
+
+    count: int
+    sha256: str
+
+
+@dataclass
+class Description:
+    """A network that still lacks its weights."""
+
+    name: str
+    inputs: list[Input]
+    nodes: list[Node]
+    outputs: tuple[str, ...]
+    tensors: dict[str, TensorEntry]
+    labels: LabelsEntry | None = None
+    preprocess: Preprocess | None = None
+    postprocess: Postprocess | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def encode(
+    graph: Graph, tensors: Mapping[str, TensorEntry], labels: LabelsEntry | None
+) -> bytes:
+    """Return the text of a graph, the same for equal graphs.
+
+    Raises
+    ------
+    GraphError
+        If something in the graph has no place in the text.
+    """
+    for node in graph.nodes:
+        if node.activation is not None or node.residual is not None:
+            raise GraphError(
+                f"layer {node.name!r} carries a fused activation or residual; "
+                "save the graph as it was before the passes"
+            )
+    try:
+        return _indented(_document(graph, tensors, labels)).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise GraphError(f"{graph.name!r} has no place in JSON: {error}") from error
+
+
+def decode(text: bytes, path: str) -> Description:
+    """Return the network that `text` describes.
+
+    Parameters
+    ----------
+    text : bytes
+        The content of ``/graph``.
+    path : str
+        How refusals name the file.
+
+    Raises
+    ------
+    ModelFormatError
+        If it is not as ``docs/format.md`` says, or uses operators unknown here.
+    """
+    return Decoder(path).description(text)
+
+
+def build(
+    description: Description,
+    params: Mapping[str, Array],
+    labels: tuple[str, ...],
+    path: str,
+) -> Graph:
+    """Return the graph; every layer's operands and shapes are checked.
+
+    Raises
+    ------
+    ModelFormatError
+        If the parts do not fit together.
+    """
+    graph = Graph(description.name)
+    with graph_errors(path):
+        for entry in description.inputs:
+            graph.input(entry.name, entry.shape, entry.dtype)
+        for node in description.nodes:
+            new = {t: params[t] for t in node.params.values() if t not in graph.params}
+            graph.append(node, new)
+        graph.output(*description.outputs)
+        scores = description.postprocess
+        if scores is not None:
+            graph.node(scores.output)
+    graph.labels = labels
+    graph.preprocess = description.preprocess
+    graph.postprocess = description.postprocess
+    graph.provenance = description.provenance
+    graph.metadata = description.metadata
+    return graph
+
+
+class Decoder:
+    """One reading of one text; `where` says which part a refusal is about."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def refusal(self, message: str, code: str = "graph") -> ModelFormatError:
+        """Return the exception to raise."""
+        return ModelFormatError(f"/graph: {message}", code=code, path=self.path)
+
+    def description(self, text: bytes) -> Description:
+        """Return the network."""
+        document = self.object(self.parsed(text), "", REQUIRED, OPTIONAL)
+        versions = self.versions(document["ops"])
+        tensors = {
+            self.matching(TENSOR, name, "tensors"): self.tensor(entry, name)
+            for name, entry in self.mapping(document["tensors"], "tensors").items()
+        }
+        nodes = self.array(document["nodes"], "nodes")
+        if len(nodes) > MAX_NODES:
+            raise self.refusal(f"{len(nodes)} nodes, wanted up to {MAX_NODES}", "limit")
+        described = Description(
+            self.matching(TITLE, document["name"], "name"),
+            [self.input(entry) for entry in self.array(document["inputs"], "inputs")],
+            [self.node(entry, versions) for entry in nodes],
+            self.names(document["outputs"], "outputs"),
+            tensors,
+        )
+        if not described.outputs:
+            raise self.refusal("there are no outputs")
+        used = {name for node in described.nodes for name in node.params.values()}
+        if used != tensors.keys():
+            raise self.refusal(
+                f"tensors {sorted(used ^ tensors.keys())[:5]} are used and not "
+                "described, or described and not used"
+            )
+        unused = versions.keys() - {type(node.op).__name__ for node in described.nodes}
+        if unused:
+            raise self.refusal(f"operators {sorted(unused)} are listed and not used")
+        if "labels" in document:
+            described.labels = self.labels(document["labels"])
+        with graph_errors(self.path):
+            if "preprocess" in document:
+                entry = self.mapping(document["preprocess"], "preprocess")
+                described.preprocess = Preprocess.from_attributes(entry)
+            if "postprocess" in document:
+                entry = self.mapping(document["postprocess"], "postprocess")
+                described.postprocess = Postprocess.from_attributes(entry)
+        for key in ("provenance", "metadata"):
+            setattr(described, key, self.mapping(document.get(key, {}), key))
+        return described
+
+    def parsed(self, text: bytes) -> Any:
+        """Return the JSON value, if every reader must take it the same way."""
+        if len(text) > MAX_TEXT:
+            raise self.refusal(f"{len(text)} bytes, wanted up to {MAX_TEXT}", "limit")
+        try:
+            value = json.loads(
+                text.decode(),
+                object_pairs_hook=_unique,
+                parse_int=_integer,
+                parse_float=_finite,
+                parse_constant=_no_constant,
+            )
+            if b"\\u" in text:
+                dumps(value).encode()
+        except (ValueError, RecursionError) as error:
+            raise self.refusal(str(error)) from None
+        return value
+
+    def versions(self, value: Any) -> dict[str, int]:
+        """Return the version of each operator; all must be known here."""
+        versions: dict[str, int] = self.mapping(value, "ops")
+        newer = []
+        for name, version in versions.items():
+            self.integer(version, f"ops.{name}", 1, MAX_SIZE)
+            if name not in Op.registry or version > Op.registry[name].version:
+                newer.append(f"{name} version {version}")
+        if newer:
+            raise self.refusal(f"operators unknown here: {', '.join(newer)}", "op")
+        return versions
+
+    def input(self, value: Any) -> Input:
+        """Return the declaration of an input."""
+        entry = self.object(value, "an input", {"name", "shape", "dtype"})
+        name = self.matching(NAME, entry["name"], "an input's name")
+        shape = self.array(entry["shape"], f"shape of input {name!r}")
+        if entry["dtype"] not in INPUT_TYPES:
+            raise self.refusal(f"input {name!r} has dtype {entry['dtype']!r}")
+        if len(shape) > MAX_RANK:
+            raise self.refusal(f"input {name!r} has {len(shape)} axes")
+        for size in shape:
+            if isinstance(size, str):
+                self.matching(NAME, size, f"shape of input {name!r}")
+            else:
+                self.integer(size, f"shape of input {name!r}", 1, MAX_SIZE)
+        return Input(name, tuple(shape), entry["dtype"])
+
+    def node(self, value: Any, versions: Mapping[str, int]) -> Node:
+        """Return a node; whether its operands fit is left to the graph."""
+        entry = self.object(
+            value,
+            "a node",
+            {"name", "op", "inputs"},
+            {"attributes", "params", "outputs"},
+        )
+        name = self.matching(NAME, entry["name"], "a node's name")
+        where = f"node {name!r}"
+        kind = entry["op"]
+        if not isinstance(kind, str) or kind not in versions:
+            raise self.refusal(f"{where}: operator {kind!r} is not listed in ops")
+        with graph_errors(self.path, where):
+            attributes = self.mapping(entry.get("attributes", {}), where)
+            op = Op.registry[kind].from_attributes(attributes)
+            check_types(op)
+        params = self.mapping(entry.get("params", {}), where)
+        for tensor in params.values():
+            self.matching(TENSOR, tensor, where)
+        outputs = self.names(entry.get("outputs", [name]), where)
+        return Node(name, op, self.names(entry["inputs"], where), params, outputs)
+
+    def tensor(self, value: Any, name: str) -> TensorEntry:
+        """Return the entry of a tensor."""
+        where = f"tensor {name!r}"
+        entry = self.object(value, where, {"dtype", "shape", "sha256"})
+        shape = self.array(entry["shape"], where)
+        for size in shape:
+            self.integer(size, where, 1, MAX_SIZE)
+        if entry["dtype"] not in TENSOR_TYPES:
+            raise self.refusal(f"{where} has dtype {entry['dtype']!r}")
+        digest = self.matching(SHA256, entry["sha256"], where)
+        return TensorEntry(entry["dtype"], tuple(shape), digest)
+
+    def labels(self, value: Any) -> LabelsEntry:
+        """Return the entry of the class names."""
+        entry = self.object(value, "labels", {"count", "sha256"})
+        return LabelsEntry(
+            self.integer(entry["count"], "labels", 1, MAX_LABELS),
+            self.matching(SHA256, entry["sha256"], "labels"),
+        )
+
+    def object(
+        self,
+        value: Any,
+        where: str,
+        required: Set[str],
+        optional: Set[str] = frozenset(),
+    ) -> dict[str, Any]:
+        """Return an object that has these keys and no others."""
+        entry = self.mapping(value, where)
+        missing, unknown = required - entry.keys(), entry.keys() - required - optional
+        if missing or unknown:
+            raise self.refusal(
+                f"{where or 'the whole'}: keys {sorted(unknown)} are unknown, "
+                f"{sorted(missing)} are missing"
+            )
+        return entry
+
+    def mapping(self, value: Any, where: str) -> dict[str, Any]:
+        """Return an object."""
+        if not isinstance(value, dict):
+            raise self.refusal(f"{where}: found {value!r:.60}, wanted an object")
+        return value
+
+    def array(self, value: Any, where: str) -> list[Any]:
+        """Return an array."""
+        if not isinstance(value, list):
+            raise self.refusal(f"{where}: found {value!r:.60}, wanted an array")
+        return value
+
+    def names(self, value: Any, where: str) -> tuple[str, ...]:
+        """Return an array of names."""
+        return tuple(self.matching(NAME, v, where) for v in self.array(value, where))
+
+    def matching(self, pattern: re.Pattern[str], value: Any, where: str) -> str:
+        """Return a string of the given form."""
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise self.refusal(
+                f"{where}: found {value!r:.60}, wanted a string like {pattern.pattern}"
+            )
+        return value
+
+    def integer(self, value: Any, where: str, least: int, most: int) -> int:
+        """Return a whole number within bounds."""
+        if type(value) is not int or not least <= value <= most:
+            raise self.refusal(
+                f"{where}: found {value!r:.60}, wanted {least} to {most}"
+            )
+        return value
+
+
+def check_types(op: Op) -> None:
+    """Raise `GraphError` unless each field holds what its annotation says."""
+    kind: Any = type(op)
+    for name, hint in _annotations(kind).items():
+        value = getattr(op, name)
+        if not _conforms(value, hint):
+            raise GraphError(f"attribute {name} is {value!r:.60}, wanted {hint}")
+
+
+@cache
+def _annotations(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
+
+
+def _conforms(value: Any, hint: Any) -> bool:
+    """Return whether a frozen JSON value is of the annotated type."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(_conforms(value, arg) for arg in args)
+    if origin is Literal:
+        return value in args
+    if origin is tuple:
+        if args[-1:] == (Ellipsis,):
+            args = args[:1] * len(value) if isinstance(value, tuple) else ()
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(args)
+            and all(map(_conforms, value, args))
+        )
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is hint
+
+
+@contextmanager
+def graph_errors(path: str, where: str = "") -> Iterator[None]:
+    """Turn what goes wrong inside an operator or the graph into a refusal."""
+    try:
+        yield
+    except ModelFormatError:
+        raise
+    except Exception as error:  # an operator computes with numbers of a stranger
+        message = ": ".join(filter(None, ("/graph", where, str(error))))
+        raise ModelFormatError(message, code="graph", path=path) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError(f"a key occurs twice among {[key for key, _ in pairs]!r:.200}")
+    return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or abs(int(text)) > MAX_INTEGER:
+        raise ValueError(f"the integer {text:.40} does not fit in 64 bits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text:.40} is out of range")
+    return value
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _document(
+    graph: Graph, tensors: Mapping[str, TensorEntry], labels: LabelsEntry | None
+) -> dict[str, Any]:
+    versions = {type(node.op).__name__: node.op.version for node in graph.nodes}
+    document = {
+        "name": graph.name,
+        "ops": _sorted(versions),
+        "inputs": [dataclasses.asdict(entry) for entry in graph.inputs],
+        "nodes": [_node(node) for node in graph.nodes],
+        "outputs": graph.outputs,
+        "tensors": {name: dataclasses.asdict(tensors[name]) for name in tensors},
+        "labels": dataclasses.asdict(labels) if labels else None,
+        "preprocess": graph.preprocess and graph.preprocess.attributes(),
+        "postprocess": graph.postprocess and graph.postprocess.attributes(),
+        "provenance": _sorted(graph.provenance),
+        "metadata": _sorted(graph.metadata),
+    }
+    return {k: v for k, v in document.items() if v or k in REQUIRED}
+
+
+def _node(node: Node) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": node.name,
+        "op": type(node.op).__name__,
+        "inputs": node.inputs,
+    }
+    attributes = node.op.attributes()
+    if attributes:
+        entry["attributes"] = attributes
+    operands = operand_names(type(node.op))
+    if node.params:
+        entry["params"] = {o: node.params[o] for o in operands if o in node.params}
+    if node.outputs != (node.name,):
+        entry["outputs"] = node.outputs
+    return entry
+
+
+def _sorted(value: Any) -> Any:
+    """Return `value` with its keys in order; only strings are keys."""
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise GraphError(f"found keys {list(value)!r:.60}, wanted strings")
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy number as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"found {value!r:.60}, wanted a number, text, list or dict")
+
+
+def _indented(document: Mapping[str, Any]) -> str:
+    """Return JSON with a line for each part that fits one, or for each part's part."""
+    parts = []
+    for key, value in document.items():
+        text = dumps(value)
+        if len(text) > 88 and isinstance(value, dict):
+            items = [f"{dumps(k)}: {dumps(v)}" for k, v in value.items()]
+            text = "{\n  " + ",\n  ".join(items) + "\n }"
+        elif len(text) > 88 and isinstance(value, list):
+            text = "[\n  " + ",\n  ".join(map(dumps, value)) + "\n ]"
+        parts.append(f" {dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}"

@@ -1,0 +1,64 @@
+"""Let a convolution or dense layer add the shortcut before it stores its result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..graph import DEFAULT_SIZE, Graph, Node
+from ..ops import Add, Conv, Dense
+from ..spec import Shape
+
+
+def fuse_residual(graph: Graph) -> Graph:
+    """Return the graph with ``Add(layer, shortcut)`` done by the layer.
+
+    The layer moves to where the addition was. Its value must have no other reader, and
+    the two must have one shape whatever the input's size.
+    """
+    consumers = graph.consumers()
+    shapes = graph.specs(), graph.specs(_other_shapes(graph))
+    layers: dict[str, Node] = {}
+    kept: dict[str, Node] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Add) and len(node.inputs) == 2:
+            fused = _fused(node, layers, [s[node.inputs[0]] == s[node.inputs[1]] for s in shapes])
+            if fused is not None:
+                del kept[fused.name]
+                kept[fused.name] = fused
+                continue
+        value = node.outputs[0]
+        if (
+            isinstance(node.op, (Conv, Dense))
+            and node.activation is None
+            and node.residual is None
+            and value not in graph.outputs
+            and len(consumers.get(value, ())) == 1
+        ):
+            layers[value] = node
+        kept[node.name] = node
+    return graph.with_nodes(kept.values())
+
+
+def _fused(add: Node, layers: dict[str, Node], same: list[bool]) -> Node | None:
+    """Return the later of the two summed layers with the other value as residual."""
+    first, second = add.inputs
+    if not all(same) or first == second or add.activation or add.residual:
+        return None
+    for value, other in ((second, first), (first, second)):
+        if value in layers:
+            return replace(layers[value], outputs=add.outputs, residual=other)
+    return None
+
+
+def _other_shapes(graph: Graph) -> dict[str, Shape]:
+    """Return input shapes with every free size changed."""
+    return {
+        entry.name: entry.spec(
+            {
+                d: 2 if axis == 0 else 2 * DEFAULT_SIZE
+                for axis, d in reversed(list(enumerate(entry.shape)))
+                if isinstance(d, str)
+            }
+        ).shape
+        for entry in graph.inputs
+    }

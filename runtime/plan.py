@@ -1,0 +1,391 @@
+"""A graph lowered for one set of input shapes: ordered steps and one arena.
+
+# Design
+Placing comes before lowering, because where a tensor lies decides what its neighbours
+need to do. First every value's wish is known: a convolution that pads wants a halo of
+zeros around its input, a concatenation wants its inputs written side by side. Then
+values are placed: in a buffer of their own, inside a concatenation's buffer, or as
+another view of their producer's input. Then each operator lowers itself against these
+views. Last, the buffers' lifetimes give them offsets in the arena.
+
+A plan holds no memory but constants. It is shared by all contexts that run it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+from . import kernels, memory
+from .errors import GraphError
+from .graph import Graph, Node
+from .kernels._program import ABSOLUTE, ARENA, Program
+from .lowering import Epilogue
+from .ops.base import Op
+from .spec import Array, Shape, Spec
+from .step import Step
+from .view import Buffer, Halo, View, contiguous_strides
+
+WORK_PER_THREAD = 1_000_000
+"""Multiply-adds below which a further thread costs more than it brings."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a plan and the layer it belongs to."""
+
+    layer: str
+    operator: str
+    step: Step
+    multiply_adds: int
+    nbytes: int
+
+
+class PackedWeights:
+    """Weights in the order in which kernels read them, made once and shared."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, object], tuple[Array, Array]] = {}
+
+    def get(self, array: Array, tag: object, pack: Callable[[], Array]) -> Array:
+        """Return `pack()`, or what it returned before for this `array` and `tag`."""
+        key = (id(array), tag)
+        if key not in self._made:
+            self._made[key] = (pack(), array)
+        return self._made[key][0]
+
+    @property
+    def nbytes(self) -> int:
+        """The memory the packed arrays take."""
+        return sum(packed.nbytes for packed, _ in self._made.values())
+
+
+class Plan:
+    """The steps that compute a graph's outputs for given input shapes.
+
+    Parameters
+    ----------
+    graph : Graph
+        Optimised or not.
+    shapes : dict
+        Input name to shape.
+    isa : str
+        Instruction set of the kernels.
+    threads : int
+        How many threads a run may use.
+    packed : PackedWeights
+        Shared by the plans of one model.
+
+    Attributes
+    ----------
+    stages : list of Stage
+        In running order.
+    program : Program
+        What contexts run.
+    specs : dict
+        The spec of every value.
+    threads : int
+        How many of the threads are worth using.
+    lower_bound_bytes : int
+        The most bytes of live values at any step.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        shapes: Mapping[str, Shape],
+        isa: str,
+        threads: int,
+        packed: PackedWeights,
+    ) -> None:
+        self.graph = graph
+        self.isa = isa
+        self.specs = graph.specs(shapes)
+        self.inputs = [(i.name, self.specs[i.name]) for i in graph.inputs]
+        self.outputs = [(name, self.specs[name]) for name in graph.outputs]
+        builder = _Builder(graph, self.specs, isa, threads, packed)
+        self.stages = builder.stages
+        self._finish(builder, threads)
+
+    @property
+    def arena_bytes(self) -> int:
+        """What each context allocates."""
+        return int(self.program.arena_bytes)
+
+    def _finish(self, builder: _Builder, threads: int) -> None:
+        groups: list[int] = []
+        group = 0
+        for stage in self.stages:
+            groups.append(group)
+            group += not stage.step.together
+        lives: dict[Buffer, tuple[int, int]] = {}
+        for at, stage in zip(groups, self.stages, strict=True):
+            for view in stage.step.operands:
+                if view.buffer.source == "arena":
+                    first, _ = lives.get(view.buffer, (at, at))
+                    lives[view.buffer] = (first, at)
+        lifetimes = [memory.Lifetime(b.nbytes, *lives[b]) for b in lives]
+        offsets, arena = memory.place(lifetimes)
+        self.lower_bound_bytes = memory.lower_bound(lifetimes)
+        base = dict(zip(lives, offsets, strict=True))
+        inputs = len(self.inputs)
+
+        def where(view: View) -> tuple[int, int]:
+            start = view.offset * view.itemsize
+            buffer = view.buffer
+            if buffer.source == "arena":
+                return ARENA, base[buffer] + start
+            if buffer.array is not None:
+                return ABSOLUTE, buffer.array.ctypes.data + start
+            shift = 1 if buffer.source == "input" else 1 + inputs
+            return buffer.index + shift, start
+
+        steps = [
+            (
+                *stage.step.kernel,
+                [where(view) for view in stage.step.operands],
+                stage.step.together,
+            )
+            for stage in self.stages
+        ]
+        self.program = Program(
+            steps,
+            arena,
+            [spec.nbytes for _, spec in (*self.inputs, *self.outputs)],
+            len(self.outputs),
+            builder.constants,
+        )
+        work = sum(stage.multiply_adds for stage in self.stages)
+        self.threads = min(threads, max(1, work // WORK_PER_THREAD))
+
+
+class _Builder:
+    """Places values and lowers nodes; it is what operators see as `Lowering`."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        specs: dict[str, Spec],
+        isa: str,
+        threads: int,
+        packed: PackedWeights,
+    ) -> None:
+        self.isa = isa
+        self.threads = threads
+        self.level1_bytes = kernels.LEVEL1_BYTES
+        self.level2_bytes = kernels.LEVEL2_BYTES
+        self.constants: list[Array] = []
+        self.stages: list[Stage] = []
+        self._graph = graph
+        self._specs = specs
+        self._packed = packed
+        self._views: dict[str, View] = {}
+        self._padded: dict[tuple[str, Halo], View] = {}
+        self._targets: dict[str, tuple[Node, int]] = {}
+        self._halos: dict[str, Halo] = {}
+        self._layer = self._operator = ""
+        for index, entry in enumerate(graph.inputs):
+            spec = specs[entry.name]
+            buffer = Buffer(spec.nbytes, "input", index)
+            self._views[entry.name] = _dense(buffer, spec)
+        self._choose_targets()
+        self._gather_halos()
+        for node in graph.nodes:
+            self._lower(node)
+        self._write_outputs()
+
+    # What operators ask for.
+
+    def load(self, family: str) -> ModuleType:
+        return kernels.load(family, self.isa)
+
+    def constant(self, array: Array) -> View:
+        self.constants.append(array)
+        buffer = Buffer(array.nbytes, "constant", array=array)
+        return _dense(buffer, Spec(array.shape, str(array.dtype)))
+
+    def packed(self, array: Array, tag: object, pack: Callable[[], Array]) -> View:
+        return self.constant(self._packed.get(array, tag, pack))
+
+    def scratch(self, elements: int, dtype: str = "float32") -> View:
+        spec = Spec((elements,), dtype)
+        return _dense(Buffer(spec.nbytes), spec)
+
+    # Where values lie.
+
+    def _choose_targets(self) -> None:
+        """Decide which values are written straight into a larger one."""
+        producers = {v: node for node in self._graph.nodes for v in node.outputs}
+        for node in self._graph.nodes:
+            if type(node.op).views_into is Op.views_into:
+                continue
+            for index, value in enumerate(node.inputs):
+                producer = producers.get(value)
+                if (
+                    producer is not None
+                    and type(producer.op).view is Op.view
+                    and value not in self._targets
+                    and value not in self._graph.outputs
+                    and node.inputs.count(value) == 1
+                ):
+                    self._targets[value] = (node, index)
+
+    def _gather_halos(self) -> None:
+        """Find the zeros wanted around every value, by those who read any part."""
+        for node in self._graph.nodes:
+            halo = node.op.halo(*self._operand_specs(node))
+            if halo and any(b or a for b, a in halo):
+                self._want(node.inputs[0], halo)
+        changed = True
+        while changed:
+            changed = False
+            for value, (node, _) in self._targets.items():
+                changed |= self._pass_on(value, node.outputs[0])
+            for node in self._graph.nodes:
+                if type(node.op).view is not Op.view and node.inputs:
+                    for value in node.outputs:
+                        changed |= self._pass_on(value, node.inputs[0])
+
+    def _pass_on(self, part: str, whole: str) -> bool:
+        halo = self._halos.get(part)
+        inner, outer = self._specs[part].shape, self._specs[whole].shape
+        if halo is None or inner[:-1] != outer[:-1]:
+            return False
+        return self._want(whole, halo)
+
+    def _want(self, value: str, halo: Halo) -> bool:
+        old = self._halos.get(value, ((0, 0),) * len(halo))
+        new = tuple(
+            (max(a, c), max(b, d)) for (a, b), (c, d) in zip(old, halo, strict=True)
+        )
+        self._halos[value] = new
+        return new != old
+
+    def _place(self, value: str) -> View:
+        if value not in self._views:
+            self._views[value] = self._choose_place(value)
+        return self._views[value]
+
+    def _choose_place(self, value: str) -> View:
+        spec = self._specs[value]
+        if value in self._targets:
+            node, index = self._targets[value]
+            specs = [self._specs[v] for v in node.inputs]
+            views = node.op.views_into(self._place(node.outputs[0]), *specs)
+            if views is not None:
+                return views[index]
+        halo = self._halos.get(value)
+        if halo is not None:
+            return self._with_border(spec, halo)
+        if value in self._graph.outputs:
+            index = self._graph.outputs.index(value)
+            return _dense(Buffer(spec.nbytes, "output", index), spec)
+        return _dense(Buffer(spec.nbytes), spec)
+
+    def _with_border(self, spec: Spec, halo: Halo) -> View:
+        """Return a new place with zeros around it."""
+        outer = Spec(
+            tuple(n + a + b for n, (b, a) in zip(spec.shape, halo, strict=True)),
+            spec.dtype,
+        )
+        whole = _dense(Buffer(outer.nbytes), outer)
+        start = sum(b * s for (b, _), s in zip(halo, whole.strides, strict=True))
+        view = replace(whole, shape=spec.shape, offset=start, halo=halo)
+        border = self.load("copy").border(view.shape, view.strides, halo)
+        self._emit(Step(border, (view,), "border", together=True), 0)
+        return view
+
+    def _padded_view(self, value: str, halo: Halo) -> View:
+        """Return the value with at least `halo` zeros around it, copied if need be."""
+        view = self._views[value]
+        if all(
+            have[0] >= want[0] and have[1] >= want[1]
+            for have, want in zip(view.padding, halo, strict=True)
+        ):
+            return view
+        key = (value, halo)
+        if key not in self._padded:
+            wide = self._with_border(self._specs[value], halo)
+            self._copy(wide, view)
+            self._padded[key] = wide
+        return self._padded[key]
+
+    def _copy(self, out: View, x: View) -> None:
+        kernel = self.load("copy").copy(out.shape, out.strides, x.strides, x.itemsize)
+        self._emit(Step(kernel, (out, x), "copy"), 0)
+
+    # Nodes.
+
+    def _operand_specs(self, node: Node) -> list[Spec | None]:
+        found: list[Spec | None] = []
+        for kind, name in node.operands():
+            if name is None:
+                found.append(None)
+            elif kind == "value":
+                found.append(self._specs[name])
+            else:
+                array = self._graph.params[name]
+                found.append(Spec(array.shape, str(array.dtype)))
+        return found
+
+    def _lower(self, node: Node) -> None:
+        self._layer, self._operator = node.name, type(node.op).__name__
+        specs = self._operand_specs(node)
+        if self._lower_as_view(node):
+            return
+        outs = tuple(self._place(value) for value in node.outputs)
+        halo = node.op.halo(*specs)
+        operands: list[View | Array | None] = []
+        for kind, name in node.operands():
+            if name is None:
+                operands.append(None)
+            elif kind == "param":
+                operands.append(self._graph.params[name])
+            elif halo and not operands:
+                operands.append(self._padded_view(name, halo))
+            else:
+                operands.append(self._views[name])
+        extra: dict[str, Epilogue] = {}
+        if node.activation is not None or node.residual is not None:
+            if not node.op.fuses:
+                raise GraphError(f"layer {node.name!r}: {self._operator} fuses nothing")
+            residual = self._views[node.residual] if node.residual else None
+            extra["epilogue"] = Epilogue(node.activation, residual)
+        out = outs[0] if len(outs) == 1 else outs
+        steps = node.op.lower(self, out, *operands, **extra)
+        work = node.op.multiply_adds(self._specs[node.outputs[0]], *specs)
+        for index, step in enumerate(steps):
+            self._emit(step, work if index == len(steps) - 1 else 0)
+
+    def _lower_as_view(self, node: Node) -> bool:
+        """Give the outputs as views of the input, if that is possible at no cost."""
+        if any(v in self._graph.outputs or v in self._targets for v in node.outputs):
+            return False
+        if not node.inputs:
+            return False
+        found = node.op.view(self._views[node.inputs[0]])
+        views = found if isinstance(found, tuple) else (found,)
+        for view in views:
+            if view is None or (view.rank and view.shape[-1] > 1 and view.strides[-1] != 1):
+                return False
+        self._views.update(zip(node.outputs, views, strict=True))
+        return True
+
+    def _emit(self, step: Step, work: int) -> None:
+        nbytes = sum(math.prod(v.shape) * v.itemsize for v in set(step.operands))
+        self.stages.append(Stage(self._layer, self._operator, step, work, nbytes))
+
+    def _write_outputs(self) -> None:
+        for index, value in enumerate(self._graph.outputs):
+            view = self._views[value]
+            if view.buffer.source != "output" or view.buffer.index != index:
+                self._layer, self._operator = value, "Identity"
+                spec = self._specs[value]
+                self._copy(_dense(Buffer(spec.nbytes, "output", index), spec), view)
+
+
+def _dense(buffer: Buffer, spec: Spec) -> View:
+    return View(buffer, spec.shape, contiguous_strides(spec.shape), 0, spec.dtype)
+
