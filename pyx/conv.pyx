@@ -19,16 +19,16 @@ Loop nest, outermost first:
     tiles of a chunk   mr neighbouring pixels of one output row
     taps, channels     the K loop, inside the tile
 
-A tile (``tile.pxd``) keeps mr x nr vectors of sums in registers: each step of the K loop loads nr
+A tile (``tile.pxi``) keeps mr x nr vectors of sums in registers: each step of the K loop loads nr
 vectors of weights and multiplies them by mr scalars of input. Weights are packed in
 the order in which the K loop reads them.
 """
 
 from activation cimport NONE
 from libc.math cimport INFINITY
-from simd cimport LANES, REGISTERS
 from step cimport bound, share
-from tile cimport MOST_ROWS, Finish, Place, any_tile
+
+include "tile.pxi"
 
 lanes = LANES
 """Floats in a vector."""
@@ -97,16 +97,18 @@ cdef void region(
     cdef Py_ssize_t blocks = (vectors + g.nr - 1) // g.nr
     cdef Py_ssize_t depth = g.taps * g.run
     cdef Py_ssize_t chunk, end, u, b, group, vector, pixel, channel
-    cdef const Py_ssize_t* tap = <const Py_ssize_t*>operand[4]
-    cdef const float* w
-    cdef const float* bias
-    cdef Place at
+    cdef Task task
     cdef Cursor c
+    cdef Tile run
     cdef int mr, nr, axis
     cdef Py_ssize_t xo, yo, ro
-    at.dx = g.x[3]
-    at.dy = g.y[3]
-    at.dr = g.r[3]
+    task.dx = g.x[3]
+    task.dy = g.y[3]
+    task.dr = g.r[3]
+    task.tap = <const Py_ssize_t*>operand[4]
+    task.taps = g.taps
+    task.run = g.run
+    task.finish = &g.finish
     chunk = first_tile
     while chunk < last_tile:
         end = min(chunk + g.chunk, last_tile)
@@ -115,8 +117,11 @@ cdef void region(
             vector = (b % blocks) * g.nr
             nr = <int>min(<Py_ssize_t>g.nr, vectors - vector)
             channel = group * g.outputs + vector * LANES
-            w = <const float*>operand[2] + (group * vectors + vector) * LANES * depth
-            bias = <const float*>operand[3] + (group * vectors + vector) * LANES
+            task.w = (
+                <const float*>operand[2] + (group * vectors + vector) * LANES * depth
+            )
+            task.bias = <const float*>operand[3] + (group * vectors + vector) * LANES
+            task.outputs = g.outputs - vector * LANES
             seek(&c, g, in_row, chunk)
             for u in range(chunk, end):
                 mr = <int>short_tile + (1 if c.at[3] < longer else 0)
@@ -128,11 +133,11 @@ cdef void region(
                     xo += c.at[axis] * g.x[axis]
                     yo += c.at[axis] * g.y[axis]
                     ro += c.at[axis] * g.r[axis]
-                at.x = <const float*>operand[1] + xo
-                at.y = <float*>operand[0] + yo
-                at.r = <const float*>operand[5] + ro
-                any_tile(mr, nr, &at, tap, g.taps, g.run, w, bias,
-                         g.outputs - vector * LANES, &g.finish)
+                task.x = <const float*>operand[1] + xo
+                task.y = <float*>operand[0] + yo
+                task.r = <const float*>operand[5] + ro
+                run = TILES[nr][mr]
+                run(&task)
                 advance(&c, g, in_row)
         chunk = end
 
@@ -204,7 +209,8 @@ def conv(size, x, y, r, Py_ssize_t groups, Py_ssize_t taps, Py_ssize_t run,
         g.finish.alpha = -INFINITY
         g.finish.beta = INFINITY
     g.finish.residual = residual
-    if not (0 < g.mr <= MOST_ROWS and 0 < g.nr <= 4 and g.mr * g.nr + g.nr <= REGISTERS):
+    if not (0 < g.mr <= MOST_ROWS and 0 < g.nr <= MOST_VECTORS
+            and g.mr * g.nr + g.nr <= REGISTERS):
         raise ValueError(f"no tile of {g.mr} pixels by {g.nr} vectors")
     return bound(run_conv, &g, sizeof(g))
 

@@ -85,42 +85,63 @@ cdef inline void reduce_window(
     store_n(y, total, n)
 
 
+cdef inline void reduce_row(
+    const bint average, const Geometry* g, Window* w, const float* x, float* y
+) noexcept nogil:
+    """Reduce the windows of one output row; planes and rows of `w` are set.
+
+    `x` is the input row of pixel 0 at which the windows begin. Most windows lie inside
+    along the row; only those at its ends are clipped one by one.
+    """
+    cdef Py_ssize_t pixel, c, divisor = w.divisor
+    cdef Py_ssize_t start = -g.before[2]
+    cdef Py_ssize_t reach = (g.kernel[2] - 1) * g.dilation[2]
+    cdef const float* p
+    for pixel in range(g.outer[2]):
+        if start >= 0 and start + reach < g.inner[2]:
+            w.first[2] = start
+            w.count[2] = g.kernel[2]
+            w.divisor = divisor * g.kernel[2]
+        else:
+            w.divisor = divisor
+            clip(g, 2, pixel, w)
+        p = x + w.first[2] * g.x[3]
+        c = 0
+        while c + LANES <= g.channels:
+            reduce_window(average, g, w, p + c, y + c, LANES)
+            c += LANES
+        if c < g.channels:
+            reduce_window(average, g, w, p + c, y + c, <int>(g.channels - c))
+        start += g.stride[2]
+        y += g.y[3]
+
+
 cdef void run_pool(
     char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
 ) noexcept nogil:
     cdef const Geometry* g = <const Geometry*>geometry
     cdef Py_ssize_t rows = g.images * g.outer[0] * g.outer[1]
-    cdef Py_ssize_t u, i, image, d, h, pixel, c
+    cdef Py_ssize_t u, i, image, d, h
     cdef Window w
     cdef const float* x
     cdef float* y
-    cdef int n
     for u in range(share(rows, part, parts), share(rows, part + 1, parts)):
         h = u % g.outer[1]
         i = u // g.outer[1]
         d = i % g.outer[0]
         image = i // g.outer[0]
-        for pixel in range(g.outer[2]):
-            w.divisor = 1
-            clip(g, 0, d, &w)
-            clip(g, 1, h, &w)
-            clip(g, 2, pixel, &w)
-            x = (
-                <const float*>operand[1] + image * g.x[0] + w.first[0] * g.x[1]
-                + w.first[1] * g.x[2] + w.first[2] * g.x[3]
-            )
-            y = (
-                <float*>operand[0] + image * g.y[0] + d * g.y[1] + h * g.y[2]
-                + pixel * g.y[3]
-            )
-            c = 0
-            while c < g.channels:
-                n = <int>min(<Py_ssize_t>LANES, g.channels - c)
-                if g.average:
-                    reduce_window(True, g, &w, x + c, y + c, n)
-                else:
-                    reduce_window(False, g, &w, x + c, y + c, n)
-                c += LANES
+        w.divisor = 1
+        clip(g, 0, d, &w)
+        clip(g, 1, h, &w)
+        x = (
+            <const float*>operand[1] + image * g.x[0] + w.first[0] * g.x[1]
+            + w.first[1] * g.x[2]
+        )
+        y = <float*>operand[0] + image * g.y[0] + d * g.y[1] + h * g.y[2]
+        if g.average:
+            reduce_row(True, g, &w, x, y)
+        else:
+            reduce_row(False, g, &w, x, y)
 
 
 def pool(Py_ssize_t images, Py_ssize_t channels, inner, outer, kernel, stride,

@@ -152,13 +152,12 @@ static inline vec interleave_low(vec a, vec b) { return PICK(a, b, 0, 4, 1, 5); 
 static inline vec interleave_high(vec a, vec b) { return PICK(a, b, 2, 6, 3, 7); }
 #endif
 
+/* The sum of all lanes, and the largest; of a vector with NaN no particular lane. */
 static inline float sum_lanes(vec v) {
-    float s = 0;
-    for (int i = 0; i < LANES; i++) s += v[i];
-    return s;
+    for (int n = 1; n < LANES; n *= 2) v = interleave_low(v, v) + interleave_high(v, v);
+    return v[0];
 }
 static inline float max_lanes(vec v) {
-    float m = v[0];
-    for (int i = 1; i < LANES; i++) m = v[i] > m || v[i] != v[i] ? v[i] : m;
-    return m;
+    for (int n = 1; n < LANES; n *= 2) v = vmax(interleave_low(v, v), interleave_high(v, v));
+    return v[0];
 }

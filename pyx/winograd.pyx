@@ -29,11 +29,11 @@ Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolut
 Deep Neural Networks", 2018.
 """
 
-from activation cimport NONE, activate
+from activation cimport NONE
 from libc.math cimport INFINITY
-from simd cimport LANES, REGISTERS, load, load_n, splat, store_n, vec
 from step cimport bound, share
-from tile cimport Finish, Place, any_tile
+
+include "tile.pxi"
 
 lanes = LANES
 """Floats in a vector."""
@@ -187,36 +187,39 @@ cdef void products(
     """Multiply; the work, counted in (place, block of outputs), is given as a range."""
     cdef Py_ssize_t vectors = m_width(g) // LANES
     cdef Py_ssize_t blocks = (vectors + g.nr - 1) // g.nr
-    cdef Py_ssize_t unit, place, vector, t, strips, wide, longer
-    cdef Place at
+    cdef Py_ssize_t strips = (tiles + g.mr - 1) // g.mr
+    cdef Py_ssize_t unit, place, vector, strip, rows
+    cdef Task task
+    cdef Tile run
     cdef Finish plain
     cdef int nr
-    cdef const float* w
     plain.code = NONE
     plain.alpha = -INFINITY
     plain.beta = INFINITY
     plain.residual = 0
-    at.r = NULL
-    at.dx = g.channels
-    at.dy = m_width(g)
-    at.dr = 0
-    strips = (tiles + g.mr - 1) // g.mr
+    task.r = NULL
+    task.dx = g.channels
+    task.dy = m_width(g)
+    task.dr = 0
+    task.tap = &NO_TAP
+    task.taps = 1
+    task.run = g.channels
+    task.bias = NO_BIAS
+    task.finish = &plain
     for unit in range(first, last):
         place = unit // blocks
         vector = unit % blocks * g.nr
         nr = <int>min(<Py_ssize_t>g.nr, vectors - vector)
-        w = u + (place * vectors + vector) * LANES * g.channels
-        at.x = v + place * v_place(g)
-        at.y = m + place * m_place(g) + vector * LANES
-        wide = tiles // strips
-        longer = tiles % strips
-        for t in range(strips):
-            if t == longer:
-                longer = -1
-            any_tile(<int>(wide + (longer >= 0)), nr, &at, &NO_TAP, 1, g.channels, w,
-                     NO_BIAS, nr * LANES, &plain)
-            at.x += (wide + (longer >= 0)) * at.dx
-            at.y += (wide + (longer >= 0)) * at.dy
+        task.w = u + (place * vectors + vector) * LANES * g.channels
+        task.outputs = nr * LANES
+        task.x = v + place * v_place(g)
+        task.y = m + place * m_place(g) + vector * LANES
+        for strip in range(strips):
+            rows = tiles // strips + (1 if strip < tiles % strips else 0)
+            run = TILES[nr][rows]
+            run(&task)
+            task.x += rows * task.dx
+            task.y += rows * task.dy
 
 
 cdef void transform_outputs(

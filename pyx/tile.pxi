@@ -1,0 +1,206 @@
+# The register tile of every matrix product, and what is done to its sums.
+#
+# `tile` is written once for any number of rows and vectors; called with literals it is
+# compiled into a loop whose sums never leave the registers. Each instance is a function
+# of its own, found through TILES: inlined side by side into one caller, they would
+# spill. Which sizes exist follows from the number of vector registers.
+#
+# This text is included, not imported, so that each module has its instances compiled
+# for its own instruction set.
+
+from activation cimport CLAMP, activate
+from simd cimport LANES, REGISTERS, load, load_n, splat, store, store_n, vec, vmax, vmin
+
+cdef enum:
+    MOST_ROWS = 14
+    MOST_VECTORS = 4
+
+
+cdef struct Finish:
+    # What happens to a sum before it is stored.
+    int code
+    float alpha
+    float beta
+    int residual
+
+
+cdef struct Task:
+    # One tile: where it reads and writes, and the distances between its rows.
+    const float* x
+    float* y
+    const float* r              # residual
+    Py_ssize_t dx
+    Py_ssize_t dy
+    Py_ssize_t dr
+    const Py_ssize_t* tap       # offsets into x
+    Py_ssize_t taps
+    Py_ssize_t run              # elements of x that follow each offset
+    const float* w
+    const float* bias
+    Py_ssize_t outputs          # columns of y from here on; the last vector is cut
+    const Finish* finish
+
+
+ctypedef void (*Tile)(const Task* t) noexcept nogil
+
+
+cdef void finish_tile(const vec* sums, int mr, int nr, const Task* t) noexcept nogil:
+    """Add the residual, activate and store; the last vector may be partly used."""
+    cdef int i, j, n
+    cdef vec v
+    for i in range(mr):
+        for j in range(nr):
+            n = <int>min(<Py_ssize_t>LANES, t.outputs - j * LANES)
+            v = sums[i * nr + j]
+            if t.finish.residual:
+                v = v + load_n(t.r + i * t.dr + j * LANES, n)
+            v = activate(t.finish.code, t.finish.alpha, t.finish.beta, v)
+            store_n(t.y + i * t.dy + j * LANES, v, n)
+
+
+cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
+    """Compute mr rows by nr vectors of columns."""
+    cdef vec acc[MOST_ROWS][MOST_VECTORS]
+    cdef vec b[MOST_VECTORS]
+    cdef vec sums[MOST_ROWS * MOST_VECTORS]
+    cdef vec low, high
+    cdef const float* p
+    cdef const float* w = t.w
+    cdef Py_ssize_t n, k, dx = t.dx
+    cdef int i, j
+    for j in range(nr):
+        b[j] = load(t.bias + j * LANES)
+        for i in range(mr):
+            acc[i][j] = b[j]
+    for n in range(t.taps):
+        p = t.x + t.tap[n]
+        for k in range(t.run):
+            for j in range(nr):
+                b[j] = load(w + j * LANES)
+            for i in range(mr):
+                for j in range(nr):
+                    acc[i][j] = acc[i][j] + p[i * dx] * b[j]
+            w += nr * LANES
+            p += 1
+    if t.finish.code <= CLAMP and not t.finish.residual and t.outputs >= nr * LANES:
+        low = splat(t.finish.alpha)
+        high = splat(t.finish.beta)
+        for i in range(mr):
+            for j in range(nr):
+                store(t.y + i * t.dy + j * LANES, vmin(high, vmax(low, acc[i][j])))
+    else:
+        for i in range(mr):
+            for j in range(nr):
+                sums[i * nr + j] = acc[i][j]
+        finish_tile(sums, mr, nr, t)
+
+
+cdef void tile_1x1(const Task* t) noexcept nogil: tile(1, 1, t)
+cdef void tile_2x1(const Task* t) noexcept nogil: tile(2, 1, t)
+cdef void tile_3x1(const Task* t) noexcept nogil: tile(3, 1, t)
+cdef void tile_4x1(const Task* t) noexcept nogil: tile(4, 1, t)
+cdef void tile_5x1(const Task* t) noexcept nogil: tile(5, 1, t)
+cdef void tile_6x1(const Task* t) noexcept nogil: tile(6, 1, t)
+cdef void tile_7x1(const Task* t) noexcept nogil: tile(7, 1, t)
+cdef void tile_8x1(const Task* t) noexcept nogil: tile(8, 1, t)
+cdef void tile_9x1(const Task* t) noexcept nogil: tile(9, 1, t)
+cdef void tile_10x1(const Task* t) noexcept nogil: tile(10, 1, t)
+cdef void tile_11x1(const Task* t) noexcept nogil: tile(11, 1, t)
+cdef void tile_12x1(const Task* t) noexcept nogil: tile(12, 1, t)
+cdef void tile_13x1(const Task* t) noexcept nogil: tile(13, 1, t)
+cdef void tile_14x1(const Task* t) noexcept nogil: tile(14, 1, t)
+cdef void tile_1x2(const Task* t) noexcept nogil: tile(1, 2, t)
+cdef void tile_2x2(const Task* t) noexcept nogil: tile(2, 2, t)
+cdef void tile_3x2(const Task* t) noexcept nogil: tile(3, 2, t)
+cdef void tile_4x2(const Task* t) noexcept nogil: tile(4, 2, t)
+cdef void tile_5x2(const Task* t) noexcept nogil: tile(5, 2, t)
+cdef void tile_6x2(const Task* t) noexcept nogil: tile(6, 2, t)
+cdef void tile_7x2(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(7, 2, t)
+cdef void tile_8x2(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(8, 2, t)
+cdef void tile_9x2(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(9, 2, t)
+cdef void tile_10x2(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(10, 2, t)
+cdef void tile_11x2(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(11, 2, t)
+cdef void tile_12x2(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(12, 2, t)
+cdef void tile_13x2(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(13, 2, t)
+cdef void tile_14x2(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(14, 2, t)
+cdef void tile_1x3(const Task* t) noexcept nogil: tile(1, 3, t)
+cdef void tile_2x3(const Task* t) noexcept nogil: tile(2, 3, t)
+cdef void tile_3x3(const Task* t) noexcept nogil: tile(3, 3, t)
+cdef void tile_4x3(const Task* t) noexcept nogil: tile(4, 3, t)
+cdef void tile_5x3(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(5, 3, t)
+cdef void tile_6x3(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(6, 3, t)
+cdef void tile_7x3(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(7, 3, t)
+cdef void tile_8x3(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(8, 3, t)
+cdef void tile_9x3(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(9, 3, t)
+cdef void tile_1x4(const Task* t) noexcept nogil: tile(1, 4, t)
+cdef void tile_2x4(const Task* t) noexcept nogil: tile(2, 4, t)
+cdef void tile_3x4(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(3, 4, t)
+cdef void tile_4x4(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(4, 4, t)
+cdef void tile_5x4(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(5, 4, t)
+cdef void tile_6x4(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(6, 4, t)
+cdef void tile_7x4(const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile(7, 4, t)
+
+cdef Tile TILES[MOST_VECTORS + 1][MOST_ROWS + 1]
+
+TILES[1][1] = tile_1x1
+TILES[1][2] = tile_2x1
+TILES[1][3] = tile_3x1
+TILES[1][4] = tile_4x1
+TILES[1][5] = tile_5x1
+TILES[1][6] = tile_6x1
+TILES[1][7] = tile_7x1
+TILES[1][8] = tile_8x1
+TILES[1][9] = tile_9x1
+TILES[1][10] = tile_10x1
+TILES[1][11] = tile_11x1
+TILES[1][12] = tile_12x1
+TILES[1][13] = tile_13x1
+TILES[1][14] = tile_14x1
+TILES[2][1] = tile_1x2
+TILES[2][2] = tile_2x2
+TILES[2][3] = tile_3x2
+TILES[2][4] = tile_4x2
+TILES[2][5] = tile_5x2
+TILES[2][6] = tile_6x2
+TILES[2][7] = tile_7x2
+TILES[2][8] = tile_8x2
+TILES[2][9] = tile_9x2
+TILES[2][10] = tile_10x2
+TILES[2][11] = tile_11x2
+TILES[2][12] = tile_12x2
+TILES[2][13] = tile_13x2
+TILES[2][14] = tile_14x2
+TILES[3][1] = tile_1x3
+TILES[3][2] = tile_2x3
+TILES[3][3] = tile_3x3
+TILES[3][4] = tile_4x3
+TILES[3][5] = tile_5x3
+TILES[3][6] = tile_6x3
+TILES[3][7] = tile_7x3
+TILES[3][8] = tile_8x3
+TILES[3][9] = tile_9x3
+TILES[4][1] = tile_1x4
+TILES[4][2] = tile_2x4
+TILES[4][3] = tile_3x4
+TILES[4][4] = tile_4x4
+TILES[4][5] = tile_5x4
+TILES[4][6] = tile_6x4
+TILES[4][7] = tile_7x4
