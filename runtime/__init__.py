@@ -20,7 +20,9 @@ from .errors import (
 )
 from .graph import Graph, Input, Node
 from .image import Ink, Postprocess, Preprocess, Resize, load_image
-from .model import MemoryPlan, Model, StepProfile
+from .model import MemoryPlan, Model, StepProfile, load
+from .model_file import read, save
+from .receptive_field import ReceptiveField, receptive_fields
 from .spec import Spec
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Node",
     "Postprocess",
     "Preprocess",
+    "ReceptiveField",
     "Resize",
     "SettingError",
     "ShapeError",
@@ -46,7 +49,11 @@ __all__ = [
     "UnknownLayerError",
     "UnsupportedModelError",
     "kernels",
+    "load",
     "load_image",
     "ops",
+    "read",
+    "receptive_fields",
+    "save",
 ]
 __version__ = "0.1.0"

@@ -14,7 +14,7 @@ class DTypeError(StriateError, TypeError):
 
 
 class GraphError(StriateError, ValueError):
-    """A graph is not well formed: an unknown value, a name used twice, a bad attribute."""
+    """A graph is not well formed: an unknown value, a taken name, a bad attribute."""
 
 
 class UnknownLayerError(StriateError, KeyError):

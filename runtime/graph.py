@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,6 +149,8 @@ class Graph:
         Where the network comes from.
     metadata : dict
         Anything else; never interpreted.
+    model_id : str
+        The id of the file the graph was read from; empty for others.
 
     Examples
     --------
@@ -173,6 +175,7 @@ class Graph:
         self.postprocess: Postprocess | None = None
         self.provenance: dict[str, Any] = {}
         self.metadata: dict[str, Any] = {}
+        self.model_id = ""
         self._counts: Counter[str] = Counter()
         self._known: dict[str, Spec] = {}
         self._layers: set[str] = set()
@@ -259,7 +262,7 @@ class Graph:
         for tensor in node.params.values():
             if tensor not in self.params and tensor not in added:
                 raise GraphError(f"layer {node.name!r}: no weight {tensor!r}")
-        specs = _infer(node, self._known, {**self.params, **added})
+        specs = _infer(node, self._known, ChainMap(added, self.params))
         self.params.update(added)
         self.nodes.append(node)
         self._layers.add(node.name)
@@ -297,7 +300,7 @@ class Graph:
         )
 
     def default_shapes(self) -> dict[str, Shape]:
-        """Return a shape for each input: batches of one, 224 pixels where it is free."""
+        """Return a shape for each input: batches of one, 224 pixels where free."""
         return {i.name: i.spec(self._probe(i)).shape for i in self.inputs}
 
     def specs(self, shapes: Mapping[str, Shape] | None = None) -> dict[str, Spec]:
@@ -341,16 +344,30 @@ class Graph:
             The values wanted; the graph's outputs if left out.
         """
         values: dict[str, Array] = dict(feeds)
-        precise = any(a.dtype == np.float64 for a in feeds.values())
-        for node in self.nodes:
-            operands = [
-                values[name]
-                if kind == "value" and name
-                else _precise(self.params[name], precise)
-                if name
-                else None
-                for kind, name in node.operands()
-            ]
+        self.evaluate(self.nodes, values)
+        wanted = self.outputs if outputs is None else outputs
+        return {name: values[name] for name in wanted}
+
+    def evaluate(self, nodes: Iterable[Node], values: dict[str, Array]) -> None:
+        """Add the values of some layers to those they need, by their references.
+
+        Parameters
+        ----------
+        nodes : iterable of Node
+            In an order in which they can run.
+        values : dict
+            What is known; float64 arrays among it give a float64 evaluation.
+        """
+        precise = any(a.dtype == np.float64 for a in values.values())
+        for node in nodes:
+            operands: list[Array | None] = []
+            for kind, name in node.operands():
+                if name is None:
+                    operands.append(None)
+                elif kind == "value":
+                    operands.append(values[name])
+                else:
+                    operands.append(_precise(self.params[name], precise))
             result = node.op.reference(*operands)
             if node.residual:
                 result = result + values[node.residual]
@@ -358,8 +375,42 @@ class Graph:
                 result = node.activation.reference(result)
             results = result if isinstance(result, tuple) else (result,)
             values.update(zip(node.outputs, results, strict=True))
-        wanted = self.outputs if outputs is None else outputs
-        return {name: values[name] for name in wanted}
+
+    def planned(self) -> tuple[Graph, list[Node]]:
+        """Return the part whose sizes follow from the shapes, and the other layers.
+
+        The part's outputs are the graph's that it computes, then what the other layers
+        read of it.
+        """
+        late: set[str] = set()
+        rest: list[Node] = []
+        for node in self.nodes:
+            if node.op.dynamic or late & set(node.reads):
+                rest.append(node)
+                late.update(node.outputs)
+        if not rest:
+            return self, []
+        wanted = dict.fromkeys(v for v in self.outputs if v not in late)
+        wanted.update((v, None) for node in rest for v in node.reads if v not in late)
+        part = self.with_nodes(node for node in self.nodes if node not in rest)
+        part.outputs = list(wanted)
+        return part, rest
+
+    def outputs_of(self, node: Node) -> tuple[str, ...]:
+        """Return the graph's outputs that `node` computes."""
+        return tuple(value for value in node.outputs if value in self.outputs)
+
+    def operand_specs(self, node: Node, specs: Mapping[str, Spec]) -> list[Spec | None]:
+        """Return the specs of a layer's operands, None for those left out.
+
+        Parameters
+        ----------
+        node : Node
+            A layer of the graph.
+        specs : dict
+            The spec of every value, as `specs` returns them.
+        """
+        return _operand_specs(node, specs, self.params)
 
     def consumers(self) -> dict[str, list[Node]]:
         """Return the nodes that read each value."""
@@ -435,7 +486,8 @@ class Graph:
         for value in node.reads:
             if value not in self._known:
                 raise GraphError(
-                    f"layer {node.name!r} reads {value!r}, which no earlier layer computes"
+                    f"layer {node.name!r} reads {value!r}, "
+                    "which no earlier layer computes"
                 )
         kind = type(node.op)
         names = operand_names(kind)
@@ -477,21 +529,27 @@ def stored(value: Array) -> Array:
     return np.ascontiguousarray(array).reshape(array.shape)
 
 
-
-
 def _precise(array: Array, wanted: bool) -> Array:
     return array.astype(np.float64) if wanted and array.dtype.kind == "f" else array
+
+
+def _operand_specs(
+    node: Node, specs: Mapping[str, Spec], params: Mapping[str, Array]
+) -> list[Spec | None]:
+    found: list[Spec | None] = []
+    for kind, name in node.operands():
+        if name is None:
+            found.append(None)
+        else:
+            found.append(specs[name] if kind == "value" else spec_of(params[name]))
+    return found
 
 
 def _infer(
     node: Node, specs: Mapping[str, Spec], params: Mapping[str, Array]
 ) -> dict[str, Spec]:
-    operands = [
-        specs[name] if kind == "value" and name else spec_of(params[name]) if name else None
-        for kind, name in node.operands()
-    ]
     try:
-        result = node.op.infer(*operands)
+        result = node.op.infer(*_operand_specs(node, specs, params))
     except ShapeError as error:
         raise ShapeError(f"layer {node.name!r}: {error}") from None
     found = result if isinstance(result, tuple) else (result,)

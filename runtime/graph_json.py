@@ -83,10 +83,26 @@ class Description:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+def weights_used(graph: Graph) -> list[str]:
+    """Return the names of the weights that layers use, in the order of first use."""
+    return list(
+        dict.fromkeys(t for node in graph.nodes for t in _params(node).values())
+    )
+
+
 def encode(
     graph: Graph, tensors: Mapping[str, TensorEntry], labels: LabelsEntry | None
 ) -> bytes:
     """Return the text of a graph, the same for equal graphs.
+
+    Parameters
+    ----------
+    graph : Graph
+        The network.
+    tensors : dict
+        An entry for each weight that a layer uses.
+    labels : LabelsEntry, optional
+        The entry of the class names.
 
     Raises
     ------
@@ -163,7 +179,7 @@ class Decoder:
 
     def refusal(self, message: str, code: str = "graph") -> ModelFormatError:
         """Return the exception to raise."""
-        return ModelFormatError(f"/graph: {message}", code=code, path=self.path)
+        return ModelFormatError(f"/graph: {message:.500}", code=code, path=self.path)
 
     def description(self, text: bytes) -> Description:
         """Return the network."""
@@ -230,9 +246,9 @@ class Decoder:
         versions: dict[str, int] = self.mapping(value, "ops")
         newer = []
         for name, version in versions.items():
-            self.integer(version, f"ops.{name}", 1, MAX_SIZE)
+            self.integer(version, f"version of {name!r}", 1, MAX_SIZE)
             if name not in Op.registry or version > Op.registry[name].version:
-                newer.append(f"{name} version {version}")
+                newer.append(f"{name!r} version {version}")
         if newer:
             raise self.refusal(f"operators unknown here: {', '.join(newer)}", "op")
         return versions
@@ -270,10 +286,14 @@ class Decoder:
             attributes = self.mapping(entry.get("attributes", {}), where)
             op = Op.registry[kind].from_attributes(attributes)
             check_types(op)
+            if op.attributes() != _tuples(attributes):
+                raise GraphError(f"attributes {attributes}, wanted {op.attributes()}")
         params = self.mapping(entry.get("params", {}), where)
         for tensor in params.values():
             self.matching(TENSOR, tensor, where)
         outputs = self.names(entry.get("outputs", [name]), where)
+        if not outputs:
+            raise self.refusal(f"{where} has no outputs")
         return Node(name, op, self.names(entry["inputs"], where), params, outputs)
 
     def tensor(self, value: Any, name: str) -> TensorEntry:
@@ -383,6 +403,13 @@ def _conforms(value: Any, hint: Any) -> bool:
     return type(value) is hint
 
 
+def _tuples(value: Any) -> Any:
+    """Return `value` with tuples for lists, as operators keep them."""
+    if isinstance(value, dict):
+        return {key: _tuples(v) for key, v in value.items()}
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
 @contextmanager
 def graph_errors(path: str, where: str = "") -> Iterator[None]:
     """Turn what goes wrong inside an operator or the graph into a refusal."""
@@ -392,7 +419,7 @@ def graph_errors(path: str, where: str = "") -> Iterator[None]:
         raise
     except Exception as error:  # an operator computes with numbers of a stranger
         message = ": ".join(filter(None, ("/graph", where, str(error))))
-        raise ModelFormatError(message, code="graph", path=path) from error
+        raise ModelFormatError(f"{message:.500}", code="graph", path=path) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -429,7 +456,9 @@ def _document(
         "inputs": [dataclasses.asdict(entry) for entry in graph.inputs],
         "nodes": [_node(node) for node in graph.nodes],
         "outputs": graph.outputs,
-        "tensors": {name: dataclasses.asdict(tensors[name]) for name in tensors},
+        "tensors": {
+            name: dataclasses.asdict(tensors[name]) for name in weights_used(graph)
+        },
         "labels": dataclasses.asdict(labels) if labels else None,
         "preprocess": graph.preprocess and graph.preprocess.attributes(),
         "postprocess": graph.postprocess and graph.postprocess.attributes(),
@@ -448,12 +477,17 @@ def _node(node: Node) -> dict[str, Any]:
     attributes = node.op.attributes()
     if attributes:
         entry["attributes"] = attributes
-    operands = operand_names(type(node.op))
     if node.params:
-        entry["params"] = {o: node.params[o] for o in operands if o in node.params}
+        entry["params"] = _params(node)
     if node.outputs != (node.name,):
         entry["outputs"] = node.outputs
     return entry
+
+
+def _params(node: Node) -> dict[str, str]:
+    """Return the weights of a node in the order of its operands."""
+    operands = operand_names(type(node.op))
+    return {o: node.params[o] for o in operands if o in node.params}
 
 
 def _sorted(value: Any) -> Any:

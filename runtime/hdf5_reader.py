@@ -34,6 +34,7 @@ MAX_DEPTH = 3
 MAX_OBJECTS = 20_000
 MAX_RANK = 8
 MAX_SIZE = 2**31 - 1
+MAX_NAME = 128
 MAX_CONTINUATIONS = 64
 MAX_GAP = 65_536
 MAX_METADATA = 16 * 2**20
@@ -69,6 +70,7 @@ HEAP_FIELDS = Struct("<8xQ24xQ52s2xQH")
 HEAP_GEOMETRY = pack("<QQQQHQQH", 0, 0, 0, 0, 4, 512, 65_536, 32)
 HEAP_WIDTH = 4
 HEAP_ROWS = [512, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536]
+HEAP_MOST_ROWS = 16
 HEAP_OWNER = Struct("<QI")
 FREE_SPACE = Struct("<48xQQ8x")
 TREE = b"BTHD\0\5" + pack("<IH", 512, 11)
@@ -302,7 +304,7 @@ class Reader:
 
     def object(self, path: str, address: int, depth: int) -> None:
         """Read a group with all below it, or a dataset."""
-        what = f"'/{path}'"
+        what = repr("/" + path)
         if depth > MAX_DEPTH:
             raise self.refusal("limit", f"{what} is more than {MAX_DEPTH} levels deep")
         if address in self.visited:
@@ -332,7 +334,7 @@ class Reader:
 
     def group(self, path: str, messages: list[tuple[int, bytes]], depth: int) -> None:
         """Read the objects that a group links to."""
-        what = f"'/{path}'"
+        what = repr("/" + path)
         links: list[Link] = []
         for kind, body in messages:
             if kind == LINK:
@@ -478,7 +480,7 @@ class Reader:
         cursor = Cursor(self, body, "an attribute of '/'")
         name_size, type_size, shape_size = cursor.fields(ATTRIBUTE_SIZES)
         name = cursor.name(name_size).removesuffix("\0")
-        what = f"attribute {name!r}"
+        what = f"attribute {name!r:.80}"
         dtype = self.datatype(cursor.take(type_size), what)
         shape = self.dataspace(cursor.take(shape_size), what)
         data = cursor.take(math.prod(shape) * dtype.size)
@@ -507,7 +509,10 @@ class Reader:
         kind = cursor.number(1) if flags & 8 else 0
         order = cursor.number(8) if flags & 4 else 0
         cursor.take(1 if flags & 16 else 0)
-        name = cursor.name(cursor.number(1 << (flags & 3)))
+        size = cursor.number(1 << (flags & 3))
+        if size > MAX_NAME:
+            raise self.refusal("limit", f"{what}: a link's name has {size} bytes")
+        name = cursor.name(size)
         if version != 1 or flags & 0xE0 or kind != 0:
             raise self.refusal("link", f"{what}: link {name!r} is soft or external")
         if name in ("", ".", "..") or "/" in name or "\0" in name:
@@ -529,8 +534,9 @@ class Reader:
             return
         objects, blocks = self.heap(heap_address, f"the heap of {what}")
         records = list(self.tree(tree_address, f"the index of {what}"))
+        hashes = [record[0] for record in records]
         self.require(
-            len(records) == objects and records == sorted(records),
+            len(records) == objects and hashes == sorted(hashes),
             "corrupt",
             f"{what}: heap and index of the links do not agree",
         )
@@ -553,7 +559,7 @@ class Reader:
         cursor = self.block(address, 146, HEAP, what)
         free, objects, geometry, root, rows = cursor.fields(HEAP_FIELDS)
         self.require(geometry == HEAP_GEOMETRY, "corrupt", f"{what} is of no group")
-        self.require(rows <= len(HEAP_ROWS), "limit", f"{what} has {rows} rows")
+        self.require(rows <= HEAP_MOST_ROWS, "limit", f"{what} has {rows} rows")
         if free != UNDEFINED:
             self.free_space(free, what)
         places = (
@@ -581,6 +587,8 @@ class Reader:
                 if place != UNDEFINED:
                     yield place, offset, size
                 offset += size
+        tables = set(cursor.take(8 * HEAP_WIDTH * max(0, rows - len(HEAP_ROWS))))
+        self.require(tables <= {0xFF}, "limit", f"{what} has tables below its table")
 
     def heap_block(
         self, address: int, heap: int, offset: int, size: int, what: str

@@ -13,6 +13,7 @@ import io
 import math
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -31,6 +32,9 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "lanczos")
 
 WORK_SIDE = 256
 """The longest side a drawing is searched at."""
+
+LARGEST = 1 << 27
+"""The most pixels that a picture is resized to."""
 
 FAINTEST = 12
 """The least difference between ink and paper, of 255, that counts as drawn."""
@@ -96,13 +100,14 @@ class Ink:
     The ink comes out as 255 and the paper as 0, whichever is darker in the picture.
     The square's side is the longer extent of the ink, and the margins.
 
-    The picture is looked at with a longest side of 256 pixels, and once more if the
-    drawing is small in it. The paper is a quadratic surface, which shading is near
-    enough. Ink is on the side of the paper where the sum of cubed differences is;
-    it differs by 0.4 of what the pixels within a sixteenth of the picture do at
-    most, by a fifth of what any does and by four times the paper's noise. Connected
-    parts are left out that have less than a twentieth of the area of the largest or
-    none of the strongest pixels.
+    The picture is looked at with a longest side of 256 pixels, smoothed over three, and
+    again closer up if the drawing takes less than half of it. The paper is a quadratic
+    surface, which shading is near enough. Ink is on the side of the paper where the sum
+    of cubed differences is, and differs by at least a fifth of the strongest ink, four
+    times the paper's noise, and a fifth of the strongest within a sixteenth of the
+    picture; the ratio to that last one is how much of the pixel is ink. Connected parts
+    are left out that have less than a twentieth of the area of the largest, or nowhere
+    half of the strongest ink.
 
     Parameters
     ----------
@@ -278,14 +283,14 @@ def load_image(
     except Exception as error:
         raise ImageError(f"{name}: not a whole picture: {error}") from error
     if preprocess.invert:
-        picture = picture.point(range(255, -1, -1))
+        picture = picture.point(lambda level: 255 - level)
     if preprocess.ink is not None:
         picture = _cut_out(picture, preprocess.ink, name)
     resize = preprocess.resize
     if resize is None and preprocess.crop is None and size is not None:
         resize = Resize("exact", size)
     if resize is not None:
-        picture = _resized(picture, resize)
+        picture = _resized(picture, resize, name)
     if preprocess.crop is not None:
         picture = _cropped(picture, preprocess.crop)
     pixels = np.asarray(picture, np.float32)
@@ -326,9 +331,24 @@ def _open(source: Any, name: str) -> Image:
             raise ImageError(f"{name}: found no regular file, wanted a picture")
     elif isinstance(source, bytes):
         source = io.BytesIO(source)
+    elif not isinstance(source, Image.Image) and not hasattr(source, "read"):
+        raise ImageError(
+            f"found {type(source).__name__}, wanted a path, bytes, a binary file, a "
+            "Pillow image or an array"
+        )
     try:
-        picture = source if isinstance(source, Image.Image) else Image.open(source)
-        picture.load()
+        if isinstance(source, Image.Image):
+            source.load()
+            given: Image.Image = source
+            return given
+        picture: Image.Image
+        with Image.open(source) as picture:
+            if picture.format == "EPS":
+                raise ImageError(f"{name}: found EPS, which is a program, not pixels")
+            picture.load()
+            return picture
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not a picture in a format Pillow reads") from None
     except Image.DecompressionBombError as error:
@@ -339,7 +359,6 @@ def _open(source: Any, name: str) -> Image:
         raise
     except Exception as error:
         raise ImageError(f"{name}: not a whole picture: {error}") from error
-    return picture
 
 
 def _eight_bits(array: Array, name: str) -> Array:
@@ -352,9 +371,10 @@ def _eight_bits(array: Array, name: str) -> Array:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype == bool:
-        return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype == np.uint16:
-        return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        return np.asarray(np.where(array, 255, 0), np.uint8)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        wide = (array.astype(np.uint32) * 255 + 32767) // 65535
+        return np.asarray(wide, np.uint8)
     if array.dtype.kind != "f":
         raise ImageError(f"{name}: wanted uint8, uint16, bool or floats from 0 to 1")
     low, high = float(array.min()), float(array.max())
@@ -362,13 +382,17 @@ def _eight_bits(array: Array, name: str) -> Array:
         raise ImageError(
             f"{name}: found floats from {low:g} to {high:g}, wanted 0 to 1"
         )
-    return np.rint(array * 255).astype(np.uint8)
+    return np.asarray(np.rint(array * 255), np.uint8)
 
 
 def _upright(picture: Image) -> Image:
+    """Return the picture turned as EXIF tells, as it is if that cannot be read."""
     from PIL import ImageOps
 
-    return ImageOps.exif_transpose(picture) or picture
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:
+        return picture
 
 
 def _on_white(picture: Image) -> Image:
@@ -380,7 +404,7 @@ def _on_white(picture: Image) -> Image:
         if pixels.dtype.kind in "iu":
             pixels = np.clip(pixels, 0, 65535).astype(np.uint16)
         return Image.fromarray(_eight_bits(pixels, f"mode {picture.mode}"))
-    if picture.has_transparency_data:
+    if "transparency" in picture.info or picture.getbands()[-1] == "A":
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
@@ -449,10 +473,10 @@ def _cut_out(picture: Image, ink: Ink, name: str) -> Image:
 
 def _drawing(grey: Array, name: str) -> Array:
     """Return how much of each pixel is ink, 0 to 1."""
-    steps = np.concatenate([np.diff(grey, axis=axis).ravel() for axis in (0, 1)])
+    steps = np.concatenate([np.diff(grey, axis=axis)[::2].ravel() for axis in (0, 1)])
     noise = 0.4 * float(np.median(np.abs(steps)))
     differs = _off_paper(_smooth(grey), noise)
-    if (differs**3).sum() < 0:
+    if (differs * differs * differs).sum() < 0:
         differs = -differs
     strongest = float(differs.max())
     if strongest < max(FAINTEST, 6 * noise):
@@ -472,20 +496,28 @@ def _off_paper(grey: Array, noise: float) -> Array:
     The paper is a quadratic surface, which shading is near enough, fitted to the
     pixels close to it; it starts flat at the median of the outermost pixels.
     """
-    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in grey.shape), indexing="ij")
-    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    terms = _quadratic(grey.shape[0], grey.shape[1])
     sampled = (slice(None, None, 3), slice(None, None, 3))
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    differs = grey - np.median(border)
-    close = 0.3 * float(np.ptp(grey))
+    differs: Array = grey - np.median(border)
+    close = max(0.3 * float(np.ptp(grey)), FAINTEST / 4)
     for _ in range(4):
         paper = np.abs(differs[sampled]) <= close
-        surface, *_ = np.linalg.lstsq(
-            terms[sampled][paper], grey[sampled][paper], rcond=None
-        )
-        differs = grey - terms @ surface
-        close = max(4 * noise, 0.15 * float(np.abs(differs).max()))
+        rows = terms[sampled][paper].astype(np.float64)
+        levels = grey[sampled][paper]
+        surface, *_ = np.linalg.lstsq(rows.T @ rows, rows.T @ levels, rcond=None)
+        differs = grey - terms @ surface.astype(np.float32)
+        close = max(4 * noise, 0.15 * float(np.abs(differs).max()), FAINTEST / 4)
     return differs
+
+
+@lru_cache(maxsize=8)
+def _quadratic(height: int, width: int) -> Array:
+    """Return 1, x, y, xx, xy and yy at each pixel, x and y from -1 to 1."""
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None]
+    terms = np.broadcast_arrays(np.ones_like(x), x, y, x * x, x * y, y * y)
+    return np.stack(terms, axis=-1)
 
 
 def _extreme(image: Array, window: int, extreme: np.ufunc) -> Array:
@@ -519,20 +551,25 @@ def _without_specks(mask: Array, sure: Array) -> Array:
             part = parts[part]
         return part
 
+    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))))
+    rows, starts = np.nonzero(edges == 1)
+    ends = np.nonzero(edges == -1)[1]
     runs: list[tuple[int, int, int, int]] = []
     above: list[tuple[int, int, int, int]] = []
-    for y, row in enumerate(mask):
-        edges = np.flatnonzero(np.diff(np.pad(row.astype(np.int8), 1)))
-        here = []
-        for left, right in edges.reshape(-1, 2).tolist():
-            part = len(parts)
-            parts.append(part)
-            for _, other_left, other_right, other in above:
-                if other_left <= right and left <= other_right:
-                    parts[root(other)] = root(part)
-            here.append((y, left, right, part))
-        runs += here
-        above = here
+    here: list[tuple[int, int, int, int]] = []
+    for part, (y, left, right) in enumerate(
+        zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True)
+    ):
+        parts.append(part)
+        if here and here[0][0] != y:
+            above, here = here, []
+        if above and above[0][0] != y - 1:
+            above = []
+        for _, other_left, other_right, other in above:
+            if other_left <= right and left <= other_right:
+                parts[root(other)] = root(part)
+        here.append((y, left, right, part))
+        runs.append(here[-1])
     areas: dict[int, int] = {}
     seeded = set()
     for y, left, right, part in runs:
@@ -550,15 +587,20 @@ def _stroke_width(square: Array) -> float:
     """Return about how wide the strokes are: twice their area over their outline."""
     mask = np.pad(square > 0.5, 1)
     inner = mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
-    area = np.count_nonzero(mask)
-    outline = area - np.count_nonzero(inner & mask[1:-1, 1:-1])
+    area = int(np.count_nonzero(mask))
+    outline = area - int(np.count_nonzero(inner & mask[1:-1, 1:-1]))
     return 2 * area / max(outline, 1)
 
 
-def _resized(picture: Image, resize: Resize) -> Image:
+def _resized(picture: Image, resize: Resize, name: str) -> Image:
     from PIL import Image
 
     height, width = resize.target((picture.height, picture.width))
+    if height * width > LARGEST:
+        raise ImageError(
+            f"{name}: {picture.height} x {picture.width} pixels are too long and thin "
+            f"to be resized to {height} x {width}"
+        )
     sampling = Image.Resampling[resize.interpolation.upper()]
     if resize.antialias or resize.interpolation == "nearest":
         return picture.resize((width, height), sampling)

@@ -13,15 +13,18 @@ import numpy as np
 
 from . import kernels
 from .errors import DTypeError, ImageError, SettingError, ShapeError, UnknownLayerError
-from .graph import Graph, Input
+from .graph import Graph, Input, Node
 from .image import Postprocess, load_image
 from .kernels._program import Context
+from .model_file import read
 from .passes import optimise
 from .plan import PackedWeights, Plan
 from .spec import Array, Shape, Spec, shape_text
 
 MOST_PLANS = 16
 """Plans kept for input shapes; the one not used for the longest time goes first."""
+
+FLOAT32 = np.dtype("float32")
 
 EXACT_INTEGERS = 1 << 24
 """Up to here float32 holds every whole number."""
@@ -175,9 +178,11 @@ class Model:
         graph = self.graph
         if len(graph.inputs) != 1:
             names = ", ".join(repr(entry.name) for entry in graph.inputs)
-            raise ShapeError(f"the model has the inputs {names}: use run({{name: array}})")
-        array = _accepted(x, graph.inputs[0])
-        prepared = self._prepared(((graph.inputs[0].name, array.shape),), None)
+            raise ShapeError(
+                f"the model has the inputs {names}: use run({{name: array}})"
+            )
+        array = _as_array(x, graph.inputs[0])
+        prepared = self._prepared((array.shape,), None)
         results = prepared.run((array,), out, self._poison)
         if len(results) == 1:
             return results[0]
@@ -212,13 +217,11 @@ class Model:
                 f"inputs missing: {missing}, unknown: {sorted(map(str, unknown))}; "
                 f"wanted {[e.name for e in self.graph.inputs]}"
             )
-        arrays = tuple(_accepted(feeds[e.name], e) for e in self.graph.inputs)
-        shapes = tuple(
-            (e.name, a.shape) for e, a in zip(self.graph.inputs, arrays, strict=True)
-        )
+        arrays = tuple(_as_array(feeds[e.name], e) for e in self.graph.inputs)
+        shapes = tuple(array.shape for array in arrays)
         prepared = self._prepared(shapes, wanted)
         results = prepared.run(arrays, None, self._poison)
-        found = dict(zip(prepared.plan.graph.outputs, results, strict=True))
+        found = dict(zip(prepared.outputs, results, strict=True))
         if wanted is None:
             return found
         return {name: found[self.graph.value_named(name)] for name in wanted}
@@ -244,19 +247,47 @@ class Model:
         ImageError
             If the picture cannot be read, or the model takes no pictures.
         """
-        if top < 1:
-            raise SettingError(f"top {top}: wanted at least 1")
+        x = self.prepare(picture)
+        score = self.postprocess.output
+        scores = self.run({self.graph.inputs[0].name: x}, [score])[score]
+        return self.top_classes(scores[0], top)
+
+    def prepare(self, picture: Any) -> Array:
+        """Return a picture as the model's input, a batch of one.
+
+        Raises
+        ------
+        ImageError
+            If the picture cannot be read, or the model takes no pictures.
+        """
         if self.graph.preprocess is None:
             raise ImageError(
                 f"{self.graph.name!r} does not say how a picture becomes its input"
             )
-        entry = self.graph.inputs[0]
-        spatial = entry.shape[1:3]
-        fixed = all(isinstance(size, int) for size in spatial)
-        x = load_image(picture, self.graph.preprocess, spatial if fixed else None)
-        post = self.graph.postprocess or Postprocess(self.graph.outputs[0])
-        scores = self.run({entry.name: x}, [post.output])[post.output]
-        odds = post.probabilities(scores[0].reshape(-1).astype(np.float64))
+        height, width = self.graph.inputs[0].shape[1:3]
+        size = None
+        if isinstance(height, int) and isinstance(width, int):
+            size = height, width
+        return load_image(picture, self.graph.preprocess, size)
+
+    @property
+    def postprocess(self) -> Postprocess:
+        """How the output is read as classes; softmax if the model does not say."""
+        return self.graph.postprocess or Postprocess(self.graph.outputs[0])
+
+    def top_classes(self, scores: Array, top: int = 5) -> list[tuple[str, float]]:
+        """Return the most likely classes for the scores of one picture.
+
+        Parameters
+        ----------
+        scores : Array
+            The value that `postprocess` names, without the batch axis.
+        top : int
+            How many classes.
+        """
+        if top < 1:
+            raise SettingError(f"top {top}: wanted at least 1")
+        odds = self.postprocess.probabilities(scores.reshape(-1).astype(np.float64))
         best = np.argsort(-odds, kind="stable")[:top]
         labels = self.labels or tuple(map(str, range(len(odds))))
         return [(labels[i], float(odds[i])) for i in best]
@@ -274,10 +305,8 @@ class Model:
         if runs < 1:
             raise SettingError(f"runs {runs}: wanted at least 1")
         feeds = x if isinstance(x, Mapping) else {self.graph.inputs[0].name: x}
-        arrays = tuple(_accepted(feeds[e.name], e) for e in self.graph.inputs)
-        shapes = tuple(
-            (e.name, a.shape) for e, a in zip(self.graph.inputs, arrays, strict=True)
-        )
+        arrays = tuple(_as_array(feeds[e.name], e) for e in self.graph.inputs)
+        shapes = tuple(array.shape for array in arrays)
         return self._prepared(shapes, None).profile(arrays, runs)
 
     def memory_plan(self, shapes: Mapping[str, Shape] | None = None) -> MemoryPlan:
@@ -289,7 +318,7 @@ class Model:
             Input name to shape; `Graph.default_shapes` if left out.
         """
         wanted = self.graph.default_shapes() if shapes is None else shapes
-        key = tuple((e.name, tuple(wanted[e.name])) for e in self.graph.inputs)
+        key = tuple(tuple(wanted[entry.name]) for entry in self.graph.inputs)
         plan = self._prepared(key, None).plan
         return MemoryPlan(
             sum(array.nbytes for array in self.graph.params.values()),
@@ -315,9 +344,13 @@ class Model:
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{e.name} {shape_text(e.shape)}" for e in self.inputs)
-        return f"<Model {self.graph.name!r}: {inputs} -> {', '.join(self.graph.outputs)}>"
+        outputs = ", ".join(self.graph.outputs)
+        return f"<Model {self.graph.name!r}: {inputs} -> {outputs}>"
 
-    def _prepared(self, shapes: Any, outputs: tuple[str, ...] | None) -> _Prepared:
+    def _prepared(
+        self, shapes: tuple[Shape, ...], outputs: tuple[str, ...] | None
+    ) -> _Prepared:
+        """Return the plan for the inputs' shapes, made if there is none yet."""
         key = (shapes, outputs)
         prepared = self._plans.get(key)
         if prepared is not None and prepared is self._latest:
@@ -330,8 +363,10 @@ class Model:
                 self._plans.move_to_end(key)
             else:
                 graph = self._graph_for(outputs)
-                plan = Plan(graph, dict(shapes), self.isa, self.threads, self._packed)
-                prepared = self._plans[key] = _Prepared(plan)
+                named = _checked_shapes(graph, shapes)
+                part, rest = graph.planned()
+                plan = Plan(part, named, self.isa, self.threads, self._packed)
+                prepared = self._plans[key] = _Prepared(plan, graph, rest)
                 while len(self._plans) > MOST_PLANS:
                     self._plans.popitem(last=False)
             self._latest = prepared
@@ -346,22 +381,23 @@ class Model:
 
 
 class _Prepared:
-    """A plan and the contexts that no run is using."""
+    """A plan, the contexts that no run is using, and the layers after the plan."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, graph: Graph, rest: list[Node]) -> None:
         self.plan = plan
+        self.outputs = graph.outputs
+        self._graph = graph
+        self._rest = rest
         self._idle: list[Context] = []
-        self._shapes = [spec.shape for _, spec in plan.outputs]
-        self._dtypes = [np.dtype(spec.dtype) for _, spec in plan.outputs]
+        self._results = [
+            (spec.shape, np.dtype(spec.dtype)) for _, spec in plan.outputs
+        ]
 
     def run(
         self, arrays: tuple[Array, ...], out: Array | None, poison: bool
     ) -> list[Array]:
         if out is None:
-            results = [
-                np.empty(shape, dtype)
-                for shape, dtype in zip(self._shapes, self._dtypes, strict=True)
-            ]
+            results = [np.empty(shape, dtype) for shape, dtype in self._results]
         else:
             results = [self._checked(out, arrays)]
         try:
@@ -370,7 +406,14 @@ class _Prepared:
             context = Context(self.plan.program, poison)
         context.run((*arrays, *results), self.plan.threads)
         self._idle.append(context)
-        return results
+        return self._finished(arrays, results) if self._rest else results
+
+    def _finished(self, arrays: tuple[Array, ...], results: list[Array]) -> list[Array]:
+        """Return the graph's outputs after the layers whose sizes only now are known."""
+        names = [name for name, _ in (*self.plan.inputs, *self.plan.outputs)]
+        values = dict(zip(names, (*arrays, *results), strict=True))
+        self._graph.evaluate(self._rest, values)
+        return [np.ascontiguousarray(values[name]) for name in self.outputs]
 
     def profile(self, arrays: tuple[Array, ...], runs: int) -> list[StepProfile]:
         results = [np.empty(spec.shape, spec.dtype) for _, spec in self.plan.outputs]
@@ -393,8 +436,8 @@ class _Prepared:
 
     def _checked(self, out: Array, arrays: tuple[Array, ...]) -> Array:
         name, spec = self.plan.outputs[0]
-        if len(self.plan.outputs) != 1:
-            raise ShapeError("out= is for models with one output")
+        if len(self.outputs) != 1 or self._rest:
+            raise ShapeError("out= is for models with one output of a known size")
         fits = (
             isinstance(out, np.ndarray)
             and out.shape == spec.shape
@@ -416,34 +459,66 @@ class _Prepared:
         return out
 
 
-def _accepted(x: Any, entry: Input) -> Array:
+def load(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    threads: int | None = None,
+    isa: str | None = None,
+    precision: str = "highest",
+    verify: bool = True,
+    model_id: str | None = None,
+    copy: bool = False,
+    max_activation_bytes: int = 1 << 30,
+) -> Model:
+    """Return the model of a file, ready to run.
+
+    Parameters
+    ----------
+    source : path or bytes
+        The file, or its content.
+    threads, isa, precision
+        As for `Model`.
+    verify, model_id, copy, max_activation_bytes
+        As for `read`.
+
+    Raises
+    ------
+    ModelFormatError
+        If the file is refused.
+    SettingError
+        If a setting makes no sense.
+    """
+    graph = read(
+        source,
+        verify=verify,
+        model_id=model_id,
+        copy=copy,
+        max_activation_bytes=max_activation_bytes,
+    )
+    return Model(graph, threads=threads, isa=isa, precision=precision)
+
+
+def _as_array(x: Any, entry: Input) -> Array:
     """Return `x` as a contiguous array of the input's element type.
 
     Raises
     ------
     DTypeError
         If a conversion would change what the numbers mean.
-    ShapeError
-        If the shape does not fit.
     """
     array = x if type(x) is np.ndarray else np.asarray(x)
-    if array.dtype != entry.dtype or not array.dtype.isnative:
+    if array.dtype is not FLOAT32 or entry.dtype != "float32":
         array = _converted(array, entry)
-    if not array.flags.c_contiguous:
-        array = np.ascontiguousarray(array)
-    if array.ctypes.data % array.itemsize:
-        array = array.copy()
-    shape = array.shape
-    if len(shape) != len(entry.shape) or any(
-        (have != want if isinstance(want, int) else have < 1)
-        for have, want in zip(shape, entry.shape, strict=True)
-    ):
-        entry.symbols(shape)
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        array = np.array(array, order="C")
     return array
 
 
 def _converted(array: Array, entry: Input) -> Array:
     kind, want = array.dtype.kind, np.dtype(entry.dtype)
+    if array.dtype == want:
+        return array
     found = f"input {entry.name!r}: found {array.dtype}, wanted {want}"
     if kind not in "fiub" or (want.kind in "iu" and kind not in "iub"):
         raise DTypeError(f"{found}; only real numbers can be converted")
@@ -479,8 +554,14 @@ def default_threads() -> int:
         ) from None
 
 
+def _checked_shapes(graph: Graph, shapes: tuple[Shape, ...]) -> dict[str, Shape]:
+    """Return the shapes by input name; raise `ShapeError` if one does not fit."""
+    for entry, shape in zip(graph.inputs, shapes, strict=True):
+        entry.symbols(shape)
+    return {e.name: shape for e, shape in zip(graph.inputs, shapes, strict=True)}
+
+
 def _threads(threads: int) -> int:
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise SettingError(f"threads {threads!r}: wanted a whole number, at least 1")
     return threads
-

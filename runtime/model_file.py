@@ -24,6 +24,7 @@ import numpy as np
 from .errors import DTypeError, GraphError, ModelFormatError
 from .graph import Graph
 from .graph_json import (
+    MAX_TEXT,
     TENSOR,
     TENSOR_TYPES,
     LabelsEntry,
@@ -32,6 +33,7 @@ from .graph_json import (
     decode,
     encode,
     graph_errors,
+    weights_used,
 )
 from .hdf5_reader import ALIGNMENT, Attribute, Contents, read_hdf5
 from .spec import Array, shape_text
@@ -68,8 +70,9 @@ def read(
         The id the model must have, 64 hexadecimal digits as `save` returned them. It
         covers the weights only together with `verify`.
     copy : bool
-        Whether to read the file into memory instead of mapping it: if a file is made
-        shorter while it is mapped, the process dies at the next access.
+        Whether to read the file into memory instead of mapping it, for files that
+        others may write to: what they change in a mapped file changes in the weights,
+        and if they make it shorter the process dies at the next access.
     max_activation_bytes : int
         The most memory that values alive at the same time may take, for one picture.
 
@@ -116,8 +119,7 @@ def save(
     """
     tensors = {
         name: _stored(name, graph.params[name], name in bfloat16)
-        for node in graph.nodes
-        for name in node.params.values()
+        for name in weights_used(graph)
     }
     unknown = set(bfloat16) - tensors.keys()
     if unknown:
@@ -133,7 +135,9 @@ def save(
     )
     image = _hdf5(text, labels, tensors)
     name = os.fspath(path)
-    _graph(image, name, verify=False, model_id=None, max_activation_bytes=None)
+    _graph(
+        memoryview(image), name, verify=False, model_id=None, max_activation_bytes=None
+    )
     _replace(name, image)
     return _sha256(text)
 
@@ -239,6 +243,10 @@ class _Check:
         text = contents.datasets.get("graph")
         if text is None or text.dtype.name != "string" or text.shape:
             raise self.refusal("object", "/graph is not a string")
+        if text.nbytes > MAX_TEXT:
+            raise self.refusal(
+                "limit", f"/graph has {text.nbytes} bytes, wanted up to {MAX_TEXT}"
+            )
 
     def tensors(
         self,
@@ -315,7 +323,7 @@ def _file(path: str, copy: bool) -> memoryview:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        raise ModelFormatError(str(error), code="not_a_file", path=path) from None
+        raise ModelFormatError(_reason(error), code="not_a_file", path=path) from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -326,9 +334,14 @@ def _file(path: str, copy: bool) -> memoryview:
             return _content(descriptor, status.st_size)
         return memoryview(mmap.mmap(descriptor, status.st_size, prot=mmap.PROT_READ))
     except (OSError, MemoryError) as error:
-        raise ModelFormatError(str(error), code="not_a_file", path=path) from None
+        raise ModelFormatError(_reason(error), code="not_a_file", path=path) from None
     finally:
         os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    """Return what the system says, without number and path."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _content(descriptor: int, size: int) -> memoryview:
@@ -382,7 +395,7 @@ def _label_array(labels: Iterable[str]) -> Array | None:
 
 def _hdf5(
     text: bytes, labels: Array | None, tensors: Mapping[str, tuple[str, Array]]
-) -> memoryview:
+) -> bytes:
     """Return a file of the profile, equal for equal content."""
     from h5py import h5a, h5d, h5f, h5fd, h5g, h5p, h5s, h5t
 
@@ -456,10 +469,10 @@ def _hdf5(
     groups.clear()
     del root
     file.close()
-    return image.getbuffer()
+    return image.getvalue()
 
 
-def _replace(name: str, content: memoryview) -> None:
+def _replace(name: str, content: bytes) -> None:
     """Put a file in place of another in one step.
 
     Raises
@@ -471,7 +484,8 @@ def _replace(name: str, content: memoryview) -> None:
         target = Path(os.path.realpath(name))
         if target.exists() and not target.is_file():
             raise OSError("it exists and is not a regular file")
-        _remove_leftovers(target)
+        with suppress(OSError):
+            _remove_leftovers(target)
         with _temporary(target) as (file, path):
             file.write(content)
             file.flush()
@@ -481,7 +495,7 @@ def _replace(name: str, content: memoryview) -> None:
             os.fsync(descriptor)
     except (OSError, ValueError) as error:
         raise ModelFormatError(
-            f"cannot be written: {error}", code="unwritable", path=name
+            f"cannot be written: {_reason(error)}", code="unwritable", path=name
         ) from error
 
 

@@ -28,8 +28,9 @@ from .spec import Array, Shape, Spec
 from .step import Step
 from .view import Buffer, Halo, View, contiguous_strides
 
-WORK_PER_THREAD = 1_000_000
-"""Multiply-adds below which a further thread costs more than it brings."""
+WORK_PER_THREAD = 2_000_000
+"""Multiply-adds, and bytes moved, below which one more thread costs more than it
+brings."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Plan:
             len(self.outputs),
             builder.constants,
         )
-        work = sum(stage.multiply_adds for stage in self.stages)
+        work = sum(s.multiply_adds + s.nbytes for s in self.stages)
         self.threads = min(threads, max(1, work // WORK_PER_THREAD))
 
 
@@ -235,7 +236,7 @@ class _Builder:
     def _gather_halos(self) -> None:
         """Find the zeros wanted around every value, by those who read any part."""
         for node in self._graph.nodes:
-            halo = node.op.halo(*self._operand_specs(node))
+            halo = node.op.halo(*self._graph.operand_specs(node, self._specs))
             if halo and any(b or a for b, a in halo):
                 self._want(node.inputs[0], halo)
         changed = True
@@ -318,21 +319,9 @@ class _Builder:
 
     # Nodes.
 
-    def _operand_specs(self, node: Node) -> list[Spec | None]:
-        found: list[Spec | None] = []
-        for kind, name in node.operands():
-            if name is None:
-                found.append(None)
-            elif kind == "value":
-                found.append(self._specs[name])
-            else:
-                array = self._graph.params[name]
-                found.append(Spec(array.shape, str(array.dtype)))
-        return found
-
     def _lower(self, node: Node) -> None:
         self._layer, self._operator = node.name, type(node.op).__name__
-        specs = self._operand_specs(node)
+        specs = self._graph.operand_specs(node, self._specs)
         if self._lower_as_view(node):
             return
         outs = tuple(self._place(value) for value in node.outputs)
@@ -368,7 +357,9 @@ class _Builder:
         found = node.op.view(self._views[node.inputs[0]])
         views = found if isinstance(found, tuple) else (found,)
         for view in views:
-            if view is None or (view.rank and view.shape[-1] > 1 and view.strides[-1] != 1):
+            if view is None:
+                return False
+            if view.rank and view.shape[-1] > 1 and view.strides[-1] != 1:
                 return False
         self._views.update(zip(node.outputs, views, strict=True))
         return True
@@ -388,4 +379,3 @@ class _Builder:
 
 def _dense(buffer: Buffer, spec: Spec) -> View:
     return View(buffer, spec.shape, contiguous_strides(spec.shape), 0, spec.dtype)
-

@@ -113,7 +113,7 @@ class View:
         return replace(self, shape=shape, strides=tuple(strides), halo=())
 
     def reshape(self, shape: Shape) -> View | None:
-        """Return the same elements under another shape, or None if that needs a copy."""
+        """Return the same elements under another shape; None if it takes a copy."""
         if shape == self.shape:
             return self
         strides = _reshaped_strides(self.shape, self.strides, shape)

@@ -57,6 +57,7 @@ def matrix_product(
             module.pack_bias(np.ascontiguousarray(bias, np.float32), groups, packed)
         return packed
 
+    name = "pointwise" if len(taps) == 1 else "taps gemm"
     return Step(
         module.conv(
             moves.size,
@@ -83,7 +84,7 @@ def matrix_product(
             low.constant(np.array(taps, np.int64)),
             epilogue.residual or out,
         ),
-        fused(f"{'pointwise' if len(taps) == 1 else 'taps gemm'} {rows}x{nr}", epilogue),
+        fused(f"{name} {rows}x{nr}", epilogue),
     )
 
 
@@ -94,10 +95,9 @@ def best_tile(width: int, vectors: int, registers: int) -> tuple[int, int]:
     is more, and no less than the four cycles until a sum can be added to again. Loads
     have a small price of their own, which decides between equals.
     """
-    spare = 0 if registers == 32 else 1
     best = (math.inf, 1, 1)
-    for nr in range(1, min(4 if registers == 32 else 3, vectors) + 1):
-        most = min(14 if registers == 32 else 12, (registers - nr - spare) // nr)
+    for nr in range(1, min(4, vectors) + 1):
+        most = largest_tile(nr, registers)
         tiles = -(-width // most)
         long = width % tiles
         small = width // tiles
@@ -106,10 +106,21 @@ def best_tile(width: int, vectors: int, registers: int) -> tuple[int, int]:
             for pixels, times in ((small + 1, long), (small, tiles - long)):
                 if block and times:
                     loads = pixels + block
-                    cost = max(pixels * block, loads, 8) / 2 + loads / 32
+                    cost = max(pixels * block, loads, 8) / 2 + loads / 10
                     cycles += count * times * cost
         best = min(best, (cycles, -(-width // tiles), nr))
     return best[1], best[2]
+
+
+def largest_tile(nr: int, registers: int) -> int:
+    """Return the most pixels of a tile of `nr` vectors.
+
+    The registers hold the sums, the weights of a step, and where they are few one
+    input number.
+    """
+    if registers == 32:
+        return min(14, (registers - nr) // nr)
+    return min(12, (registers - 1 - nr) // nr)
 
 
 def chunk_tiles(moves: Moves, rows: int, level2_bytes: int) -> int:

@@ -20,9 +20,7 @@ class Moves:
     r: Four
 
     @classmethod
-    def between(
-        cls, out: View, x: tuple[int, ...], residual: View | None
-    ) -> Moves:
+    def between(cls, out: View, x: tuple[int, ...], residual: View | None) -> Moves:
         """Return the moves, with axes that run on into each other merged.
 
         Parameters
@@ -39,9 +37,7 @@ class Moves:
         for axis in zip(out.shape[:-1], x, out.strides[:-1], r[:-1], strict=True):
             if axis[0] == 1:
                 continue
-            if axes and all(
-                axes[-1][i] == axis[i] * axis[0] for i in (1, 2, 3)
-            ):
+            if axes and all(axes[-1][i] == axis[i] * axis[0] for i in (1, 2, 3)):
                 axes[-1] = (axes[-1][0] * axis[0], *axis[1:])
             else:
                 axes.append(axis)

@@ -142,11 +142,15 @@ def chunk_tiles(tiles: int, channels: int, outputs: int, level2_bytes: int) -> i
 def transformed(low: Lowering, kernel: Array, vectors: int, nr: int) -> Array:
     """Return G g G^T of every kernel, packed for the products of each place."""
     a, b = low.load("winograd").POINTS
+    scale_a = 2 * a * a * (a * a - b * b)
+    scale_b = 2 * b * b * (b * b - a * a)
     g = np.array(
         [
             [1 / (a * a * b * b), 0, 0],
-            *([[1, s * a, a * a] for s in (1, -1)] / np.float64(2 * a * a * (a * a - b * b))),
-            *([[1, s * b, b * b] for s in (1, -1)] / np.float64(2 * b * b * (b * b - a * a))),
+            [1 / scale_a, a / scale_a, a * a / scale_a],
+            [1 / scale_a, -a / scale_a, a * a / scale_a],
+            [1 / scale_b, b / scale_b, b * b / scale_b],
+            [1 / scale_b, -b / scale_b, b * b / scale_b],
             [0, 0, 1],
         ]
     )

@@ -1,6 +1,5 @@
 from collections.abc import Sequence
-
-from typing_extensions import Buffer
+from typing import Any
 
 ARENA: int
 ABSOLUTE: int
@@ -22,8 +21,6 @@ class Program:
 class Context:
     program: Program
     def __init__(self, program: Program, poison: bool = False) -> None: ...
-    def run(
-        self, arrays: tuple[Buffer, ...], threads: int, times: Buffer | None = None
-    ) -> None: ...
+    def run(self, arrays: tuple[Any, ...], threads: int, times: Any = None) -> None: ...
 
 def workers() -> int: ...

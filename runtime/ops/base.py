@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, ClassVar, cast
 
@@ -32,6 +32,12 @@ class Op:
     version: ClassVar[int] = 1
     fuses: ClassVar[bool] = False
     """Whether `lower` honours an epilogue."""
+    dynamic: ClassVar[bool] = False
+    """Whether the result's size depends on the values, not only on the shapes.
+
+    `infer` then returns the largest size there can be. Such an operator, and whatever
+    reads its result, is computed by `reference` in NumPy after the planned run.
+    """
     weights: ClassVar[tuple[str, ...]] = ()
     """Operands that must be weights, because `lower` packs them."""
 
@@ -47,10 +53,10 @@ class Op:
         """Return the output in plain NumPy, in the inputs' own precision."""
         raise NotImplementedError
 
-    def lower(
-        self, low: Lowering, out: Any, *inputs: Any, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, *operands: Any, **_: Any) -> list[Step]:
         """Return the compiled steps that write `out`.
+
+        The signature is ``lower(low, out, *inputs, epilogue=NOTHING)``.
 
         Parameters
         ----------
@@ -70,19 +76,19 @@ class Op:
         """Return the output as a view of the first input, or None if it needs work."""
         return None
 
-    def views_into(self, out: View, *inputs: Spec) -> tuple[View, ...] | None:
+    def views_into(self, out: View, *inputs: Any, **_: Any) -> tuple[View, ...] | None:
         """Return where in `out` each input could be written at once, or None."""
         return None
 
-    def halo(self, *inputs: Spec | None) -> Halo:
+    def halo(self, *inputs: Any, **_: Any) -> Halo:
         """Return the zeros that `lower` wants around its first input; () for none."""
         return ()
 
-    def multiply_adds(self, out: Spec, *inputs: Spec | None) -> int:
-        """Return the multiplications that each count as one multiply-add."""
+    def multiply_adds(self, *specs: Any, **_: Any) -> int:
+        """Return the multiply-adds, given the specs of output and operands."""
         return 0
 
-    def window(self, *inputs: Spec | None) -> Window | None:
+    def window(self, *inputs: Any, **_: Any) -> Window | None:
         """Return the sliding window over the first input; None for other operators."""
         return None
 
@@ -119,24 +125,27 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
 
-@cache
 def operand_names(kind: type[Op]) -> tuple[str, ...]:
     """Return the names of an operator's operands; a variadic one starts with ``*``."""
-    names = []
-    for parameter in list(inspect.signature(kind.infer).parameters.values())[1:]:
-        star = parameter.kind is inspect.Parameter.VAR_POSITIONAL
-        names.append("*" + parameter.name if star else parameter.name)
-    return tuple(names)
+    return tuple(
+        "*" + p.name if p.kind is inspect.Parameter.VAR_POSITIONAL else p.name
+        for p in _operands(kind.infer)
+    )
 
 
 def required_operands(kind: type[Op]) -> tuple[str, ...]:
     """Return the operands that have no default."""
     return tuple(
         p.name
-        for p in list(inspect.signature(kind.infer).parameters.values())[1:]
+        for p in _operands(kind.infer)
         if p.default is inspect.Parameter.empty
         and p.kind is not inspect.Parameter.VAR_POSITIONAL
     )
+
+
+@cache
+def _operands(infer: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    return tuple(inspect.signature(infer).parameters.values())[1:]
 
 
 def require(condition: bool, message: str) -> None:

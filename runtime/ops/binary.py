@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -17,13 +17,20 @@ from .base import NOTHING, Epilogue, Lowering, Op, require
 ROW = 512
 """Weights of a shorter last axis are repeated up to this many elements."""
 
+WHOLE = ("int8", "uint8", "int32", "int64")
+"""The element types of whole numbers."""
+
+NUMBERS = ("float32", *WHOLE)
+"""The element types one can compute with."""
+
 
 class Binary(Op, abstract=True):
     """A function of two numbers, with NumPy's broadcasting.
 
     Shapes are aligned at their last axes; an axis of one element, or a missing leading
     one, is stretched to the other operand's. So (N, H, W, C) with (C,) or (N, 1, 1, C)
-    is per channel, with (N, H, W, 1) per pixel.
+    is per channel, with (N, H, W, 1) per pixel. Both have one element type, float32 or
+    whole numbers, which wrap around.
     """
 
     fuses: ClassVar[bool] = True
@@ -31,8 +38,8 @@ class Binary(Op, abstract=True):
     def infer(self, x: Spec, y: Spec) -> Spec:
         """Return the shape to which both operands stretch."""
         name = type(self).__name__
-        require_float32(name, x, y)
-        return Spec(broadcast_shape(name, x.shape, y.shape))
+        dtype = common_dtype(name, NUMBERS, x, y)
+        return Spec(broadcast_shape(name, x.shape, y.shape), dtype)
 
     def lower(
         self,
@@ -43,7 +50,33 @@ class Binary(Op, abstract=True):
         epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the kernel; `out` may be an operand of its own shape."""
-        return [binary_step(low, type(self).__name__, out, (x, y), epilogue)]
+        kind = type(self).__name__
+        if out.dtype != "float32":
+            return [arithmetic_step(low, kind, out, x, y)]
+        return [binary_step(low, kind, out, (x, y), epilogue)]
+
+
+def common_dtype(name: str, allowed: tuple[str, ...], *operands: Spec) -> str:
+    """Return the element type of all operands; raise `DTypeError` unless it is one.
+
+    Parameters
+    ----------
+    name : str
+        The operator, for the message.
+    allowed : tuple of str
+        Element types.
+    *operands : Spec
+        At least one.
+    """
+    first = operands[0].dtype
+    for operand in operands:
+        if operand.dtype not in allowed or operand.dtype != first:
+            beside = f" beside {operands[0]}" if operand.dtype in allowed else ""
+            raise DTypeError(
+                f"{name}: found {operand}{beside}, "
+                f"wanted one type of {', '.join(allowed)}"
+            )
+    return first
 
 
 def broadcast_shape(name: str, *shapes: Shape) -> Shape:
@@ -53,6 +86,24 @@ def broadcast_shape(name: str, *shapes: Shape) -> Shape:
     except ValueError:
         found = " and ".join(map(shape_text, shapes))
         raise ShapeError(f"{name}: {found} do not broadcast together") from None
+
+
+def arithmetic_step(
+    low: Lowering, kind: str, out: View, x: View | Array, y: View | Array
+) -> Step:
+    """Return the step ``out = kind(x, y)`` on whole numbers or truth values.
+
+    Parameters
+    ----------
+    kind : str
+        A key of KINDS in ``arithmetic.pyx``.
+    x, y : View or Array
+        Of the type of `out`; each broadcasts to its shape.
+    """
+    views = (out, as_view(low, x), as_view(low, y))
+    strides = tuple(view.broadcast(out.shape).strides for view in views)
+    kernel = low.load("arithmetic").binary(kind, out.dtype, out.shape, strides)
+    return Step(kernel, views, "elementwise")
 
 
 def binary_step(
@@ -126,12 +177,21 @@ class Mul(Binary):
 
 @dataclass(frozen=True)
 class Div(Binary):
-    """Divide one tensor by another element by element, broadcasting."""
+    """Divide one tensor by another element by element, broadcasting.
+
+    Of whole numbers it is the quotient without its fraction; zero if y is zero.
+    """
 
     def reference(self, x: Array, y: Array) -> Array:
         """Return x / y."""
-        z: Array = x / y
-        return z
+        z: Array
+        if x.dtype.kind == "f":
+            z = x / y
+            return z
+        with np.errstate(all="ignore"):
+            z = x // y
+            inexact = (y != 0) & (x - z * y != 0)
+            return z + (inexact & ((x < 0) != (y < 0)))
 
 
 @dataclass(frozen=True)
@@ -156,12 +216,21 @@ class Minimum(Binary):
 
 @dataclass(frozen=True)
 class Pow(Binary):
-    """Raise one tensor to the power of another, broadcasting."""
+    """Raise one tensor to the power of another, broadcasting.
+
+    Of whole numbers it is the result without its fraction where y is negative.
+    """
 
     def reference(self, x: Array, y: Array) -> Array:
         """Return x to the power of y."""
-        z: Array = np.power(x, y)
-        return z
+        z: Array
+        if x.dtype.kind == "f":
+            z = np.power(x, y)
+            return z
+        z = np.power(x, np.maximum(y, 0))
+        unit = (x == 1) | ((x + 1 == 0) & (y < 0))
+        z = np.where(y < 0, np.where(unit, np.power(x, y & 1), 0), z)
+        return z.astype(x.dtype)
 
     def lower(
         self,
@@ -172,9 +241,49 @@ class Pow(Binary):
         epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the kernel; a square is a product."""
-        if isinstance(y, np.ndarray) and bool((y == 2).all()):
+        square = isinstance(y, np.ndarray) and bool((y == 2).all())
+        if square and out.dtype == "float32":
             return [binary_step(low, "Mul", out, (x, x), epilogue)]
         return super().lower(low, out, x, y, epilogue)
+
+
+@dataclass(frozen=True)
+class Mod(Binary):
+    """Take the remainder of a division, broadcasting.
+
+    Parameters
+    ----------
+    fmod : bool
+        Whether it has the sign of x, as in C; else it has that of y, as in Python. The
+        remainder of whole numbers is zero if y is zero.
+    """
+
+    fmod: bool = False
+
+    fuses: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the field; raise `ValueError` unless it is a truth value."""
+        if not isinstance(self.fmod, bool):
+            raise ValueError(f"fmod {self.fmod!r}, wanted true or false")
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return the remainder of x / y."""
+        with np.errstate(all="ignore"):
+            z: Array = np.fmod(x, y) if self.fmod else np.mod(x, y)
+        return z
+
+    def lower(
+        self,
+        low: Lowering,
+        out: View,
+        x: View | Array,
+        y: View | Array,
+        epilogue: Epilogue = NOTHING,
+    ) -> list[Step]:
+        """Return the kernel."""
+        kind = "Remainder" if self.fmod else "Mod"
+        return [arithmetic_step(low, kind, out, x, y)]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -101,24 +101,24 @@ class Conv(Op):
     def reference(self, x: Array, kernel: Array, bias: Array | None = None) -> Array:
         """Return the sums of products, window by window."""
         spatial = tuple(range(1, x.ndim - 1))
-        span, stride, padding = self._geometry(
-            Spec(x.shape), Spec(kernel.shape)
-        )
+        span, stride, padding = self._geometry(Spec(x.shape), Spec(kernel.shape))
         dilation = per_axis(self.dilation, len(spatial), "dilation")
         padded = np.pad(x, ((0, 0), *padding, (0, 0)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, span, axis=spatial)
-        windows = windows[(slice(None), *(slice(None, None, s) for s in stride))]
-        windows = windows[(..., *(slice(None, None, d) for d in dilation))]
+        every = [slice(None, None, s) for s in stride]
+        nth = [slice(None, None, d) for d in dilation]
+        strided: Any = (slice(None), *every)
+        dilated: Any = (Ellipsis, *nth)
+        windows = windows[strided][dilated]
         parts = []
         for part, weight in zip(
             np.split(windows, self.groups, axis=x.ndim - 1),
             np.split(kernel, self.groups, axis=-1),
             strict=True,
         ):
-            axes = range(x.ndim - 1, windows.ndim)
-            parts.append(
-                np.tensordot(part, weight, (list(axes), [len(spatial), *range(len(spatial))]))
-            )
+            summed = list(range(x.ndim - 1, windows.ndim))
+            matching = [len(spatial), *range(len(spatial))]
+            parts.append(np.tensordot(part, weight, (summed, matching)))
         y: Array = np.concatenate(parts, axis=-1)
         return y if bias is None else y + bias
 
@@ -164,18 +164,14 @@ class Conv(Op):
         _, _, padding = self._geometry(x.spec, Spec(kernel.shape))
         steps = [d * s for d, s in zip(dilation, x.strides[1:-1], strict=True)]
         origin = -sum(
-            before * s
-            for (before, _), s in zip(padding, x.strides[1:-1], strict=True)
+            before * s for (before, _), s in zip(padding, x.strides[1:-1], strict=True)
         )
         taps = [
             origin + sum(k * s for k, s in zip(tap, steps, strict=True))
             for tap in itertools.product(*map(range, kernel.shape[:-2]))
         ]
-        moves = Moves.between(
-            out,
-            (x.strides[0], *(a * b for a, b in zip(stride, x.strides[1:-1], strict=True))),
-            epilogue.residual,
-        )
+        moving = [a * b for a, b in zip(stride, x.strides[1:-1], strict=True)]
+        moves = Moves.between(out, (x.strides[0], *moving), epilogue.residual)
         channels, outputs = x.shape[-1], kernel.shape[-1]
         if self.groups == channels == outputs:
             return [depthwise(low, moves, out, x, kernel, bias, taps, epilogue)]

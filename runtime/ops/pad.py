@@ -10,7 +10,7 @@ import numpy as np
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .activation import as_view, finite_fields, require_float32
+from .activation import as_view, finite_fields
 from .base import NOTHING, Epilogue, Lowering, Op, require
 from .identity import copy_step, in_place
 
@@ -28,7 +28,7 @@ class Pad(Op):
         outermost element; ``"reflect"`` the tensor mirrored at its outermost element,
         which is not repeated; ``"wrap"`` the tensor again.
     value : float
-        For ``"constant"``.
+        For ``"constant"``; converted to the type of the tensor.
     """
 
     padding: tuple[tuple[int, int], ...]
@@ -52,7 +52,6 @@ class Pad(Op):
 
     def infer(self, x: Spec) -> Spec:
         """Return the shape with before and after added to every axis."""
-        require_float32("Pad", x)
         require(
             len(self.padding) == x.rank,
             f"Pad: padding for {len(self.padding)} axes, the input has the shape "
@@ -92,15 +91,21 @@ class Pad(Op):
         source = as_view(low, x)
         inside = self._inside(out, out.rank)
         steps = [] if in_place(inside, source) else [copy_step(low, inside, source)]
-        if self.mode == "constant":
+        if self.mode == "constant" and out.dtype == "float32":
             border = low.load("copy").border(
                 inside.shape, inside.strides, self.padding, self.value
             )
             return [*steps, Step(border, (inside,), "border")]
+        value = as_view(low, np.array(self.value).astype(out.dtype))
         for axis in range(out.rank):
             done = self._inside(out, out.rank, axis)
             for place, origin in self._borders(done, axis):
-                steps.append(copy_step(low, place, origin))
+                constant = self.mode == "constant"
+                steps.append(
+                    copy_step(
+                        low, place, value.broadcast(place.shape) if constant else origin
+                    )
+                )
         return steps
 
     def _inside(self, out: View, rank: int, first: int = 0) -> View:

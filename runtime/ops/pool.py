@@ -84,13 +84,14 @@ class _SlidingPool(Op, abstract=True):
         padded = np.pad(x, [(0, 0), *padding, (0, 0)], constant_values=fill)
         taps = []
         for tap in itertools.product(*map(range, window.kernel)):
-            where = tuple(
+            where = [
                 slice(t * d, t * d + (n - 1) * s + 1, s)
                 for t, d, n, s in zip(
                     tap, window.dilation, counts, window.stride, strict=True
                 )
-            )
-            taps.append(padded[(slice(None), *where)])
+            ]
+            index = (slice(None), *where)
+            taps.append(padded[index])
         return np.stack(taps, axis=-1)
 
     def _step(self, low: Lowering, out: View, x: View, count_padding: bool) -> Step:
@@ -248,4 +249,3 @@ class GlobalMaxPool(_GlobalPool):
 def _three(values: Shape | list[int], fill: int) -> Shape:
     """Return three numbers, one an axis, those of missing leading axes as `fill`."""
     return (fill,) * (3 - len(values)) + tuple(values)
-

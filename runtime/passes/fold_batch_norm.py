@@ -24,7 +24,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
     at: dict[str, int] = {}
     for node in graph.nodes:
         place = at.get(node.inputs[0]) if len(node.inputs) == 1 else None
-        if isinstance(node.op, BatchNorm) and place is not None and len(node.params) == 4:
+        if isinstance(node.op, BatchNorm) and node.params and place is not None:
             layer = kept[place]
             value = layer.outputs[0]
             if len(consumers[value]) == 1 and value not in graph.outputs:

@@ -14,43 +14,43 @@ def fold_constants(graph: Graph) -> Graph:
     """Return the graph with constant layers evaluated by their reference.
 
     A constant that another layer reads becomes a weight of that layer, if the operand
-    has a name; otherwise it stays a `Constant`.
+    has a name; otherwise a `Constant` layer gives it.
     """
-    known: dict[str, str] = {}
+    tensors: dict[str, str] = {}
     weights: dict[str, Array] = dict(graph.params)
     kept: list[Node] = []
+    given: set[str] = set()
     for node in graph.nodes:
-        current = _with_weights(node, known)
-        if not current.reads and not (set(node.outputs) & set(graph.outputs)):
+        if tensors.keys() >= set(node.reads) and graph.outputs_of(node) == ():
             operands = [
-                weights[name] if name else None for _, name in current.operands()
+                weights[tensors[name] if kind == "value" else name] if name else None
+                for kind, name in node.operands()
             ]
-            result = current.op.reference(*operands)
+            result = node.op.reference(*operands)
             results = result if isinstance(result, tuple) else (result,)
-            for value, array in zip(current.outputs, results, strict=True):
-                tensor = f"{value}/value"
-                weights[tensor] = stored(array)
-                known[value] = tensor
+            for value, array in zip(node.outputs, results, strict=True):
+                tensors[value] = f"{value}/value"
+                weights[f"{value}/value"] = stored(array)
             continue
-        for value in current.reads:
-            if value in known:
-                tensor = known.pop(value)
-                kept.append(Node(value, Constant(), (), {"value": tensor}))
+        current = _with_weights(node, tensors)
+        for value in dict.fromkeys(current.reads):
+            if value in tensors and value not in given:
+                kept.append(Node(value, Constant(), (), {"value": tensors[value]}))
+                given.add(value)
         kept.append(current)
     return graph.with_nodes(kept, weights)
 
 
-def _with_weights(node: Node, known: dict[str, str]) -> Node:
+def _with_weights(node: Node, tensors: dict[str, str]) -> Node:
     """Return the node with constant inputs given as weights by operand name."""
     names = operand_names(type(node.op))
     if any(name.startswith("*") for name in names):
         return node
     free = [name for name in names if name not in node.params]
-    params = dict(node.params)
-    inputs = []
-    for operand, value in zip(free, node.inputs, strict=False):
-        if value in known:
-            params[operand] = known[value]
-        else:
-            inputs.append(value)
-    return replace(node, inputs=tuple(inputs), params=params)
+    pairs = list(zip(free, node.inputs, strict=False))
+    return replace(
+        node,
+        inputs=tuple(value for _, value in pairs if value not in tensors),
+        params=node.params
+        | {operand: tensors[value] for operand, value in pairs if value in tensors},
+    )

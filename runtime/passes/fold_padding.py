@@ -44,6 +44,7 @@ def _only_feeds_convolutions(
     value = node.outputs[0]
     return (
         isinstance(op, Pad)
+        and len(op.padding) > 2
         and op.mode == "constant"
         and op.value == 0
         and op.padding[0] == (0, 0) == op.padding[-1]

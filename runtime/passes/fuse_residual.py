@@ -21,7 +21,9 @@ def fuse_residual(graph: Graph) -> Graph:
     kept: dict[str, Node] = {}
     for node in graph.nodes:
         if isinstance(node.op, Add) and len(node.inputs) == 2:
-            fused = _fused(node, layers, [s[node.inputs[0]] == s[node.inputs[1]] for s in shapes])
+            first, second = node.inputs
+            same = all(specs[first] == specs[second] for specs in shapes)
+            fused = _fused(node, layers) if same else None
             if fused is not None:
                 del kept[fused.name]
                 kept[fused.name] = fused
@@ -39,10 +41,10 @@ def fuse_residual(graph: Graph) -> Graph:
     return graph.with_nodes(kept.values())
 
 
-def _fused(add: Node, layers: dict[str, Node], same: list[bool]) -> Node | None:
+def _fused(add: Node, layers: dict[str, Node]) -> Node | None:
     """Return the later of the two summed layers with the other value as residual."""
     first, second = add.inputs
-    if not all(same) or first == second or add.activation or add.residual:
+    if first == second or add.activation or add.residual:
         return None
     for value, other in ((second, first), (first, second)):
         if value in layers:

@@ -1,0 +1,124 @@
+"""Comparisons of two tensors: truth values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..spec import Array, Spec
+from ..step import Step
+from ..view import View
+from .activation import as_view
+from .base import NOTHING, Epilogue, Lowering, Op
+from .binary import NUMBERS, broadcast_shape, common_dtype
+
+
+@dataclass(frozen=True)
+class _Comparison(Op, abstract=True):
+    """A comparison with NumPy's broadcasting; false if an operand is NaN."""
+
+    kind: ClassVar[str]
+    exchanged: ClassVar[bool] = False
+    dtypes: ClassVar[tuple[str, ...]] = NUMBERS
+
+    def infer(self, x: Spec, y: Spec) -> Spec:
+        """Return truth values of the shape to which both operands stretch."""
+        name = type(self).__name__
+        common_dtype(name, self.dtypes, x, y)
+        return Spec(broadcast_shape(name, x.shape, y.shape), "bool")
+
+    def lower(
+        self,
+        low: Lowering,
+        out: View,
+        x: View | Array,
+        y: View | Array,
+        epilogue: Epilogue = NOTHING,
+    ) -> list[Step]:
+        """Return the kernel."""
+        return [compare_step(low, self.kind, out, *((y, x) if self.exchanged else (x, y)))]
+
+
+def compare_step(
+    low: Lowering, kind: str, out: View, x: View | Array, y: View | Array
+) -> Step:
+    """Return the step ``out = kind(x, y)``.
+
+    Parameters
+    ----------
+    kind : str
+        ``"Equal"``, ``"Greater"`` or ``"GreaterOrEqual"``.
+    out : View
+        Of truth values.
+    x, y : View or Array
+        Of one type; each broadcasts to the shape of `out`.
+    """
+    views = (out, as_view(low, x), as_view(low, y))
+    strides = tuple(view.broadcast(out.shape).strides for view in views)
+    kernel = low.load("compare").compare(kind, views[1].dtype, out.shape, strides)
+    return Step(kernel, views, "elementwise")
+
+
+@dataclass(frozen=True)
+class Equal(_Comparison):
+    """Tell where two tensors are equal, broadcasting."""
+
+    kind: ClassVar[str] = "Equal"
+    dtypes: ClassVar[tuple[str, ...]] = (*NUMBERS, "bool")
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x == y."""
+        z: Array = np.equal(x, y)
+        return z
+
+
+@dataclass(frozen=True)
+class Greater(_Comparison):
+    """Tell where x is greater than y, broadcasting."""
+
+    kind: ClassVar[str] = "Greater"
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x > y."""
+        z: Array = np.greater(x, y)
+        return z
+
+
+@dataclass(frozen=True)
+class GreaterOrEqual(_Comparison):
+    """Tell where x is at least y, broadcasting."""
+
+    kind: ClassVar[str] = "GreaterOrEqual"
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x >= y."""
+        z: Array = np.greater_equal(x, y)
+        return z
+
+
+@dataclass(frozen=True)
+class Less(_Comparison):
+    """Tell where x is less than y, broadcasting."""
+
+    kind: ClassVar[str] = "Greater"
+    exchanged: ClassVar[bool] = True
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x < y."""
+        z: Array = np.less(x, y)
+        return z
+
+
+@dataclass(frozen=True)
+class LessOrEqual(_Comparison):
+    """Tell where x is at most y, broadcasting."""
+
+    kind: ClassVar[str] = "GreaterOrEqual"
+    exchanged: ClassVar[bool] = True
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x <= y."""
+        z: Array = np.less_equal(x, y)
+        return z

@@ -1,0 +1,129 @@
+"""Functions of truth values, and of the bits of whole numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..spec import Array, Spec
+from ..step import Step
+from ..view import View
+from .base import NOTHING, Epilogue, Lowering, Op
+from .binary import WHOLE, arithmetic_step, broadcast_shape, common_dtype
+
+
+@dataclass(frozen=True)
+class _Logic(Op, abstract=True):
+    """A function of two truth values, or of each bit, with NumPy's broadcasting."""
+
+    kind: ClassVar[str]
+    dtypes: ClassVar[tuple[str, ...]] = ("bool",)
+
+    def infer(self, x: Spec, y: Spec) -> Spec:
+        """Return the shape to which both operands stretch."""
+        name = type(self).__name__
+        dtype = common_dtype(name, self.dtypes, x, y)
+        return Spec(broadcast_shape(name, x.shape, y.shape), dtype)
+
+    def lower(
+        self,
+        low: Lowering,
+        out: View,
+        x: View | Array,
+        y: View | Array,
+        epilogue: Epilogue = NOTHING,
+    ) -> list[Step]:
+        """Return the kernel; `out` may be an operand of its own shape."""
+        return [arithmetic_step(low, self.kind, out, x, y)]
+
+
+@dataclass(frozen=True)
+class And(_Logic):
+    """Tell where both of two tensors are true, broadcasting."""
+
+    kind: ClassVar[str] = "And"
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x and y."""
+        z: Array = x & y
+        return z
+
+
+@dataclass(frozen=True)
+class Or(_Logic):
+    """Tell where one of two tensors is true, or both are, broadcasting."""
+
+    kind: ClassVar[str] = "Or"
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x or y."""
+        z: Array = x | y
+        return z
+
+
+@dataclass(frozen=True)
+class Xor(_Logic):
+    """Tell where just one of two tensors is true, broadcasting."""
+
+    kind: ClassVar[str] = "Xor"
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return x or y, not both."""
+        z: Array = x ^ y
+        return z
+
+
+@dataclass(frozen=True)
+class BitwiseAnd(And):
+    """Keep the bits that two tensors of whole numbers share, broadcasting."""
+
+    dtypes: ClassVar[tuple[str, ...]] = WHOLE
+
+
+@dataclass(frozen=True)
+class BitwiseOr(Or):
+    """Join the bits of two tensors of whole numbers, broadcasting."""
+
+    dtypes: ClassVar[tuple[str, ...]] = WHOLE
+
+
+@dataclass(frozen=True)
+class BitwiseXor(Xor):
+    """Keep the bits in which two tensors of whole numbers differ, broadcasting."""
+
+    dtypes: ClassVar[tuple[str, ...]] = WHOLE
+
+
+@dataclass(frozen=True)
+class Not(Op):
+    """Make true what is false and false what is true: any shape to the same."""
+
+    ones: ClassVar[int] = 1
+    dtypes: ClassVar[tuple[str, ...]] = ("bool",)
+
+    def infer(self, x: Spec) -> Spec:
+        """Return the input's spec."""
+        common_dtype(type(self).__name__, self.dtypes, x)
+        return x
+
+    def reference(self, x: Array) -> Array:
+        """Return not x."""
+        y: Array = ~x
+        return y
+
+    def lower(
+        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
+    ) -> list[Step]:
+        """Return the kernel; `out` may be `x`."""
+        ones = np.array(self.ones).astype(out.dtype)
+        return [arithmetic_step(low, "Xor", out, x, ones)]
+
+
+@dataclass(frozen=True)
+class BitwiseNot(Not):
+    """Turn every bit of whole numbers: any shape to the same."""
+
+    ones: ClassVar[int] = -1
+    dtypes: ClassVar[tuple[str, ...]] = WHOLE
