@@ -1,0 +1,316 @@
+"""The command that turns another framework's model into a model file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import striate
+from striate import Graph, ops
+from striate.errors import SettingError, UnsupportedModelError
+from striate.image import INTERPOLATIONS, Postprocess, Preprocess, Resize
+from striate.spec import shape_text
+from striate.tools import convert
+from striate.tools.console import (
+    Parser,
+    command,
+    grouped,
+    print_json,
+    print_lines,
+    print_table,
+    progress,
+    size_text,
+)
+
+PROG = "convert_model"
+
+UNSUPPORTED = 1
+"""The exit status if the network holds what cannot be converted."""
+
+EXAMPLE = """\
+example:
+  convert_model resnet50.onnx resnet50.h5 --labels imagenet.txt \\
+    --shortest-edge 256 --crop 224 \\
+    --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+
+Images go in and come out of the converted network as (N, H, W, C). With --io source
+they keep the order the source has, (N, C, H, W), so that a program can change its
+runtime and keep its arrays.
+
+exit status: 0 done; 1 the network holds what cannot be converted, one table tells all
+of it; 2 the command or a file makes no sense, one line tells why.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert a model as the command line says and return the exit status."""
+    parser = Parser(PROG, "Turn an ONNX model into a model file.", EXAMPLE)
+    parser.add_argument("source", help="the model, an .onnx file")
+    parser.add_argument("target", help="the model file to write, by convention .h5")
+    parser.add_argument(
+        "--io",
+        choices=("channels_last", "source"),
+        default="channels_last",
+        help="the order of images at inputs and outputs (default: channels_last)",
+    )
+    parser.add_argument("--name", help="what to call the network")
+    picture = parser.add_argument_group(
+        "pictures", "how a picture becomes the input; stored in the model file"
+    )
+    picture.add_argument("--colour", choices=("RGB", "BGR", "L"), help="default RGB")
+    picture.add_argument(
+        "--size", type=size, metavar="HxW", help="resize to this, whatever the shape"
+    )
+    picture.add_argument(
+        "--shortest-edge", type=int, metavar="N", help="resize, keeping the shape"
+    )
+    picture.add_argument(
+        "--crop", type=size, metavar="HxW", help="then cut this out of the middle"
+    )
+    picture.add_argument(
+        "--interpolation", choices=INTERPOLATIONS, help="default bilinear"
+    )
+    picture.add_argument(
+        "--scale",
+        type=float,
+        metavar="X",
+        help="multiply 0 to 255 by it, default 1/255",
+    )
+    picture.add_argument(
+        "--mean", type=numbers, metavar="R,G,B", help="then subtract, default 0"
+    )
+    picture.add_argument(
+        "--std", type=numbers, metavar="R,G,B", help="then divide by, default 1"
+    )
+    picture.add_argument(
+        "--invert", choices=("never", "always", "auto"), help="take the negative"
+    )
+    classes = parser.add_argument_group("classes")
+    classes.add_argument(
+        "--labels", metavar="FILE", help="the names of the classes, one a line"
+    )
+    classes.add_argument(
+        "--activation",
+        choices=("softmax", "sigmoid", "none"),
+        help="what makes the output probabilities (default: softmax, or none if the "
+        "network ends in one)",
+    )
+    return command(parser, _run, argv)
+
+
+def size(text: str) -> tuple[int, int]:
+    """Return (height, width) of ``224`` or ``192x256``."""
+    try:
+        height, width = (int(part) for part in text.split("x") * (2 - text.count("x")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, wanted HEIGHTxWIDTH or one number for both"
+        ) from None
+    return height, width
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers of ``0.485,0.456,0.406``."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, wanted numbers with commas between them"
+        ) from None
+
+
+def _run(options: argparse.Namespace) -> int:
+    target = Path(options.target)
+    _require_writable(target, Path(options.source))
+    labels = _labels(options.labels) if options.labels else ()
+    preprocess = _preprocess(options)
+    try:
+        graph = _converted(options)
+    except UnsupportedModelError as error:
+        sys.stderr.write(f"{PROG}: {error}\n")
+        if options.json:
+            print_json({"error": str(error), "status": UNSUPPORTED})
+        return UNSUPPORTED
+    if options.name:
+        graph.name = options.name
+        graph.provenance["name"] = options.name
+    if preprocess is not None:
+        _require_pictures(preprocess, graph, options.io)
+        graph.preprocess = preprocess
+    if labels:
+        _require_as_many(labels, graph)
+        graph.labels = labels
+    if labels or options.activation:
+        activation = options.activation or _activation(graph)
+        graph.postprocess = Postprocess(graph.outputs[0], activation)
+    model_id = striate.save(graph, target)
+    summary = _summary(options, graph, model_id)
+    if options.json:
+        print_json(summary)
+    else:
+        _show(summary)
+    return 0
+
+
+def _converted(options: argparse.Namespace) -> Graph:
+    with progress("converting") as bar:
+        task = bar.add_task("nodes", total=None)
+
+        def advance(done: int, nodes: int) -> None:
+            bar.update(task, completed=done, total=nodes)
+
+        return convert(options.source, io=options.io, progress=advance)
+
+
+def _require_writable(target: Path, source: Path) -> None:
+    if target.exists() and source.exists() and target.samefile(source):
+        raise SettingError(f"{target}: is the source itself")
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        raise SettingError(f"{target}: no folder {folder}")
+    if target.is_dir():
+        raise SettingError(f"{target}: found a folder, wanted a file to write")
+    if not os.access(target if target.exists() else folder, os.W_OK):
+        raise SettingError(f"{target}: cannot be written")
+
+
+def _labels(path: str) -> tuple[str, ...]:
+    try:
+        text = Path(path).read_text("utf-8")
+    except UnicodeDecodeError:
+        raise SettingError(f"{path}: not UTF-8 text, wanted a label a line") from None
+    except OSError as error:
+        raise SettingError(f"{path}: {error.strerror}") from None
+    labels = tuple(line.strip() for line in text.splitlines())
+    while labels and not labels[-1]:
+        labels = labels[:-1]
+    if not labels:
+        raise SettingError(f"{path}: no labels in it, wanted one a line")
+    return labels
+
+
+def _preprocess(options: argparse.Namespace) -> Preprocess | None:
+    """Return what the options say of pictures; None if they say nothing."""
+    if options.size and options.shortest_edge:
+        raise SettingError("--size and --shortest-edge exclude each other")
+    resize = None
+    interpolation = options.interpolation or "bilinear"
+    if options.size:
+        resize = Resize("exact", options.size, interpolation)
+    elif options.shortest_edge:
+        resize = Resize("shortest_edge", (options.shortest_edge,), interpolation)
+    elif options.interpolation:
+        raise SettingError("--interpolation needs --size or --shortest-edge")
+    given = {
+        "colour": options.colour,
+        "invert": options.invert,
+        "resize": resize,
+        "crop": options.crop,
+        "scale": options.scale,
+        "mean": options.mean,
+        "std": options.std,
+    }
+    chosen = {key: value for key, value in given.items() if value is not None}
+    return Preprocess(**chosen) if chosen else None
+
+
+def _require_pictures(preprocess: Preprocess, graph: Graph, io: str) -> None:
+    """Raise `SettingError` unless the network reads what `preprocess` gives."""
+    if io == "source":
+        raise SettingError("pictures are (N, H, W, C): they need --io channels_last")
+    first = graph.inputs[0]
+    if len(first.shape) != 4 or first.shape[3] != preprocess.channels:
+        raise SettingError(
+            f"{preprocess.colour} pictures have {preprocess.channels} channels, the "
+            f"input {first.name!r} is {shape_text(first.shape)}; see --colour"
+        )
+
+
+def _require_as_many(labels: tuple[str, ...], graph: Graph) -> None:
+    shape = graph.specs()[graph.outputs[0]].shape
+    classes = shape[-1] if shape else 0
+    if len(labels) != classes:
+        raise SettingError(
+            f"{len(labels)} labels, but the output {graph.outputs[0]!r} has "
+            f"{classes} classes"
+        )
+
+
+def _activation(graph: Graph) -> str:
+    last = graph.node(graph.outputs[0]).op
+    if isinstance(last, ops.Softmax):
+        return "none"
+    if isinstance(last, ops.LogSoftmax):
+        return "softmax"
+    return "none" if isinstance(last, ops.Sigmoid) else "softmax"
+
+
+def _summary(
+    options: argparse.Namespace, graph: Graph, model_id: str
+) -> dict[str, Any]:
+    specs = graph.specs()
+    done = graph.metadata["conversion"]
+    return {
+        "source": options.source,
+        "target": options.target,
+        "bytes": Path(options.target).stat().st_size,
+        "model_id": model_id,
+        "name": graph.name,
+        "inputs": {entry.name: list(entry.shape) for entry in graph.inputs},
+        "outputs": {
+            name: _open_shape(graph, specs[name].shape) for name in graph.outputs
+        },
+        **{key: value for key, value in done.items() if key != "order"},
+    }
+
+
+def _open_shape(graph: Graph, shape: tuple[int, ...]) -> list[int | str]:
+    """Return a shape with the batch's symbol, if the graph leaves that open."""
+    batch = graph.inputs[0].shape[:1] if graph.inputs else ()
+    is_open = bool(batch) and isinstance(batch[0], str) and bool(shape)
+    return [*batch, *shape[1:]] if is_open else list(shape)
+
+
+def _show(summary: dict[str, Any]) -> None:
+    transposes = summary["transposes"]
+    print_lines(
+        {
+            "converted": f"{summary['source']} to {summary['target']}, "
+            f"{size_text(summary['bytes'])}",
+            "nodes": f"{summary['nodes_in']} in, {summary['nodes_out']} out",
+            "parameters": grouped(summary["parameters"]),
+            "inputs": _shapes(summary["inputs"]),
+            "outputs": _shapes(summary["outputs"]),
+            "computed": _counts(summary["constants"]),
+            "for free": _counts(summary["free"]),
+            "joined into": _counts(summary["patterns"]),
+            "transposes": str(len(transposes)) if transposes else "none",
+            "notes": "; ".join(summary["notes"]),
+            "model id": summary["model_id"],
+        }
+    )
+    if transposes:
+        print_table(
+            {"transpose": "left", "axes": "left", "for": "left"},
+            [
+                (each["layer"], shape_text(tuple(each["axes"])), each["reader"])
+                for each in transposes
+            ],
+        )
+
+
+def _shapes(shapes: dict[str, list[int | str]]) -> str:
+    return ", ".join(f"{name} {shape_text(tuple(s))}" for name, s in shapes.items())
+
+
+def _counts(counts: dict[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {name}" for name, count in ordered)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

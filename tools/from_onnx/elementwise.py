@@ -1,0 +1,293 @@
+"""Arithmetic, activations and softmax: operators that keep or broadcast shapes.
+
+Each function is named and signed like its operator.
+"""
+
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from striate import ops
+from striate.errors import UnsupportedModelError
+from striate.tools.builder import bounded
+from striate.tools.from_onnx.registry import OnnxBuilder, onnx_op
+from striate.tools.layout import Constant, Tensor, inverse
+
+OPEN = 3.4028234663852886e38
+"""The bound of a `Clip` that has none: the largest float32."""
+
+UNARY: dict[str, ops.Op] = {
+    "Relu": ops.Relu(),
+    "Sigmoid": ops.Sigmoid(),
+    "Tanh": ops.Tanh(),
+    "HardSwish": ops.HardSwish(),
+    "Softplus": ops.Softplus(),
+    "Mish": ops.Mish(),
+    "Exp": ops.Exp(),
+    "Log": ops.Log(),
+    "Sqrt": ops.Sqrt(),
+    "Abs": ops.Abs(),
+    "Neg": ops.Neg(),
+    "Erf": ops.Erf(),
+    "Reciprocal": ops.Reciprocal(),
+}
+
+
+def _divide(a: Any, b: Any) -> Any:
+    """Divide; whole numbers are rounded towards zero."""
+    if a.dtype.kind == "f" or b.dtype.kind == "f":
+        return a / b
+    return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
+
+
+BINARY: dict[str, tuple[type[ops.Op], Callable[..., Any]]] = {
+    "Add": (ops.Add, np.add),
+    "Sub": (ops.Sub, np.subtract),
+    "Mul": (ops.Mul, np.multiply),
+    "Div": (ops.Div, _divide),
+    "Pow": (ops.Pow, np.power),
+    "Max": (ops.Maximum, np.maximum),
+    "Min": (ops.Minimum, np.minimum),
+}
+"""What computes each, and what computes it of constants."""
+
+
+def combined(g: OnnxBuilder, name: str, x: Tensor, y: Tensor) -> Tensor:
+    """Apply the binary operator of that name."""
+    kind, function = BINARY[name]
+    if isinstance(x, Constant) and isinstance(y, Constant):
+
+        def bounded_function(a: Any, b: Any) -> Any:
+            bounded(np.broadcast_shapes(a.shape, b.shape))
+            return function(a, b)
+
+        return g.fold(bounded_function, (x, y))[0]
+    return g.combine(kind(), x, y)
+
+
+def _register_unary(name: str, op: ops.Op) -> None:
+    @onnx_op(name, since=1)
+    def unary_1(g: OnnxBuilder, X: Tensor, *, consumed_inputs: Any = ()) -> Tensor:
+        return g.elementwise(op, X)
+
+    @onnx_op(name, since=6)
+    def unary(g: OnnxBuilder, X: Tensor) -> Tensor:
+        return g.elementwise(op, X)
+
+
+def _register_binary(name: str) -> None:
+    @onnx_op(name, since=1)
+    def binary_1(
+        g: OnnxBuilder,
+        A: Tensor,
+        B: Tensor,
+        *,
+        axis: int | None = None,
+        broadcast: int = 0,
+        consumed_inputs: Any = (),
+    ) -> Tensor:
+        if broadcast and axis is not None:
+            ones = ((1,) * g.bindings,) * (A.rank - g.axis(axis, A.rank) - B.rank)
+            return combined(g, name, A, g.reshape(B, (*B.shape, *ones)))
+        return combined(g, name, A, B)
+
+    @onnx_op(name, since=7)
+    def binary(g: OnnxBuilder, A: Tensor, B: Tensor) -> Tensor:
+        return combined(g, name, A, B)
+
+
+for _name, _op in UNARY.items():
+    _register_unary(_name, _op)
+for _name in ("Add", "Sub", "Mul", "Div", "Pow"):
+    _register_binary(_name)
+
+
+def _chained(g: OnnxBuilder, name: str, tensors: tuple[Tensor, ...]) -> Tensor:
+    return reduce(lambda x, y: combined(g, name, x, y), tensors)
+
+
+@onnx_op("Sum")
+def Sum(g: OnnxBuilder, *data_0: Tensor, consumed_inputs: Any = ()) -> Tensor:
+    """Add any number of tensors."""
+    return _chained(g, "Add", data_0)
+
+
+@onnx_op("Max")
+def Max(g: OnnxBuilder, *data_0: Tensor, consumed_inputs: Any = ()) -> Tensor:
+    """Take the largest of any number of tensors, element by element."""
+    return _chained(g, "Max", data_0)
+
+
+@onnx_op("Min")
+def Min(g: OnnxBuilder, *data_0: Tensor, consumed_inputs: Any = ()) -> Tensor:
+    """Take the smallest of any number of tensors, element by element."""
+    return _chained(g, "Min", data_0)
+
+
+@onnx_op("Mean")
+def Mean(g: OnnxBuilder, *data_0: Tensor, consumed_inputs: Any = ()) -> Tensor:
+    """Average any number of tensors, element by element."""
+    total = _chained(g, "Add", data_0)
+    share = g.number(1 / len(data_0))
+    return total if len(data_0) == 1 else combined(g, "Mul", total, share)
+
+
+@onnx_op("Clip", since=1)
+def Clip_1(
+    g: OnnxBuilder,
+    input: Tensor,
+    *,
+    min: float = -OPEN,
+    max: float = OPEN,
+    consumed_inputs: Any = (),
+) -> Tensor:
+    """Limit to bounds that are attributes."""
+    return g.elementwise(_clip(min, max), input)
+
+
+@onnx_op("Clip", since=11)
+def Clip(
+    g: OnnxBuilder,
+    input: Tensor,
+    min: Tensor | None = None,
+    max: Tensor | None = None,
+) -> Tensor:
+    """Limit to bounds that are inputs."""
+    if isinstance(input, Constant):
+        return g.fold(np.clip, (input, min, max))[0]
+    low, high = (
+        default if bound is None else float(g.array(bound, what).reshape(-1)[0])
+        for bound, default, what in (
+            (min, -OPEN, "its lower bound"),
+            (max, OPEN, "its upper bound"),
+        )
+    )
+    return g.elementwise(_clip(low, high), input)
+
+
+def _clip(low: float, high: float) -> ops.Op:
+    if low == 0 and high >= OPEN:
+        return ops.Relu()
+    bounds = (min(max(bound, -OPEN), OPEN) for bound in (low, high))
+    return ops.Clip(*bounds)
+
+
+@onnx_op("LeakyRelu")
+def LeakyRelu(
+    g: OnnxBuilder, X: Tensor, *, alpha: float = 0.01, consumed_inputs: Any = ()
+) -> Tensor:
+    """Keep positive values and scale negative ones."""
+    return g.elementwise(ops.LeakyRelu(alpha), X)
+
+
+@onnx_op("PRelu", since=1)
+def PRelu_1(
+    g: OnnxBuilder, X: Tensor, slope: Tensor, *, consumed_inputs: Any = ()
+) -> Tensor:
+    """Scale negative values by a slope for each channel, axis 1."""
+    slopes = g.array(slope, "its slope")
+    if slopes.size > 1:
+        slopes = slopes.reshape(-1, *(1,) * (X.rank - 2))
+    return g.elementwise(ops.PRelu(), X, slope=slopes)
+
+
+@onnx_op("PRelu", since=7)
+def PRelu(g: OnnxBuilder, X: Tensor, slope: Tensor) -> Tensor:
+    """Scale negative values by a slope that broadcasts to the input."""
+    return g.elementwise(ops.PRelu(), X, slope=g.array(slope, "its slope"))
+
+
+@onnx_op("Elu")
+def Elu(
+    g: OnnxBuilder, X: Tensor, *, alpha: float = 1.0, consumed_inputs: Any = ()
+) -> Tensor:
+    """Keep positive values, take ``alpha (exp(x) - 1)`` of negative ones."""
+    return g.elementwise(ops.Elu(alpha), X)
+
+
+@onnx_op("HardSigmoid")
+def HardSigmoid(
+    g: OnnxBuilder,
+    X: Tensor,
+    *,
+    alpha: float = 0.2,
+    beta: float = 0.5,
+    consumed_inputs: Any = (),
+) -> Tensor:
+    """Limit ``alpha x + beta`` to 0 to 1."""
+    return g.elementwise(ops.HardSigmoid(alpha, beta), X)
+
+
+@onnx_op("Gelu", since=20)
+def Gelu(g: OnnxBuilder, X: Tensor, *, approximate: Any = "none") -> Tensor:
+    """Weigh by the normal distribution, exactly or through tanh."""
+    return g.elementwise(ops.Gelu(approximate), X)
+
+
+@onnx_op("Swish", since=24)
+def Swish(g: OnnxBuilder, X: Tensor, *, alpha: float = 1.0) -> Tensor:
+    """Weigh by ``sigmoid(alpha x)``."""
+    if alpha == 1:
+        return g.elementwise(ops.Silu(), X)
+    scaled = g.combine(ops.Mul(), X, g.number(alpha))
+    return g.combine(ops.Mul(), X, g.elementwise(ops.Sigmoid(), scaled))
+
+
+def _register_softmax(name: str, kind: Callable[..., ops.Op]) -> None:
+    @onnx_op(name, since=1)
+    def softmax_1(g: OnnxBuilder, input: Tensor, *, axis: int = 1) -> Tensor:
+        axis = g.axis(axis, input.rank)
+        ones = (1,) * g.bindings
+        if all(dim == ones for dim in input.shape[axis + 1 :]):
+            return softmax(g, input, axis=axis)
+        sizes = [
+            (math.prod(d[b] for d in input.shape[:axis]), -1) for b in range(g.bindings)
+        ]
+        rows = g.reshape_to(input, tuple(zip(*sizes, strict=True)), zero_copies=False)
+        return g.reshape(softmax(g, rows, axis=1), input.shape)
+
+    @onnx_op(name, since=13)
+    def softmax(g: OnnxBuilder, input: Tensor, *, axis: int = -1) -> Tensor:
+        axis = g.axis(axis, input.rank)
+        g.one_picture_at_a_time(input, (axis,))
+        axes = g.order(input)
+        y = g.apply(kind(axis=axes.index(axis)), input.transpose(axes))
+        return y.transpose(inverse(axes))
+
+
+_register_softmax("Softmax", ops.Softmax)
+_register_softmax("LogSoftmax", ops.LogSoftmax)
+
+
+@onnx_op("Dropout", since=1)
+def Dropout_1(
+    g: OnnxBuilder,
+    data: Tensor,
+    *,
+    ratio: float = 0.5,
+    is_test: int = 0,
+    consumed_inputs: Any = (),
+) -> Tensor:
+    """Do nothing: a trained network drops nothing."""
+    return data
+
+
+@onnx_op("Dropout", since=12)
+def Dropout(
+    g: OnnxBuilder,
+    data: Tensor,
+    ratio: Tensor | None = None,
+    training_mode: Tensor | None = None,
+    *,
+    seed: int = 0,
+) -> Tensor:
+    """Do nothing, unless it is for training."""
+    if training_mode is not None and g.array(training_mode, "training_mode").any():
+        raise UnsupportedModelError("training_mode is true")
+    return data

@@ -1,0 +1,351 @@
+"""ONNX files as plain values, without any of protobuf's."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from striate.errors import MissingExtraError, ModelFormatError, UnsupportedModelError
+from striate.spec import Array
+
+TENSORS = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+    16: "bfloat16",
+}
+"""ONNX's numbers of the element types that an array can have."""
+
+
+@dataclass(frozen=True)
+class SourceNode:
+    """A node as the file has it.
+
+    Parameters
+    ----------
+    op, domain, name : str
+        The operator, where it is defined ("" for ONNX itself), and the node's name.
+    inputs, outputs : tuple of str
+        Names of tensors; "" for one left out.
+    attributes : dict
+        Numbers, text, tuples of them, arrays and `SourceGraph`.
+    """
+
+    op: str
+    domain: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SourceInput:
+    """An input: its name, its sizes (None if the file does not say), its type."""
+
+    name: str
+    shape: tuple[int | str | None, ...] | None
+    dtype: str
+
+
+@dataclass(frozen=True)
+class SourceGraph:
+    """Nodes in the file's order, with the constants and names around them."""
+
+    nodes: tuple[SourceNode, ...]
+    inputs: tuple[SourceInput, ...]
+    outputs: tuple[str, ...]
+    constants: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """What an ONNX file says."""
+
+    graph: SourceGraph
+    name: str
+    ir_version: int
+    opsets: Mapping[str, int]
+    sha256: str
+    notes: list[str] = field(default_factory=list)
+
+
+def read_model(path: str | os.PathLike[str]) -> SourceModel:
+    """Return the contents of an ONNX file.
+
+    Raises
+    ------
+    ModelFormatError
+        If it is not a whole ONNX file, or names data outside its own folder.
+    UnsupportedModelError
+        If it holds tensors of a kind that has no array.
+    MissingExtraError
+        If the package onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            'reading ONNX files needs onnx: pip install "striate[onnx]"'
+        ) from error
+    path = Path(path)
+    data = _contents(path)
+    try:
+        proto = onnx.ModelProto.FromString(data)
+    except Exception as error:
+        raise _refused(path, f"not a whole ONNX file: {_line(error)}") from None
+    if not proto.ir_version or not proto.graph.node:
+        raise _refused(path, "not an ONNX file: found no nodes in it")
+    digest = hashlib.sha256(data).hexdigest()
+    del data
+    if proto.functions:
+        from onnx.inliner import inline_local_functions
+
+        proto = inline_local_functions(proto)
+    reader = _Reader(path)
+    return SourceModel(
+        graph=reader.graph(proto.graph),
+        name=text(proto.graph.name),
+        ir_version=proto.ir_version,
+        opsets={_domain(text(o.domain)): o.version for o in proto.opset_import}
+        or {"": 1},
+        sha256=digest,
+        notes=sorted(reader.notes),
+    )
+
+
+def _contents(path: Path) -> bytes:
+    if path.is_dir():
+        raise _refused(path, "found a folder, wanted an ONNX file", "not_a_file")
+    if not path.exists():
+        raise _refused(path, "no such file", "not_a_file")
+    if not path.is_file():
+        raise _refused(path, "found no regular file", "not_a_file")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _refused(path, f"cannot read: {error.strerror}", "not_a_file") from None
+
+
+def _refused(path: Path, message: str, code: str = "not_onnx") -> ModelFormatError:
+    return ModelFormatError(message, code=code, path=str(path))
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+class _Reader:
+    """Turns protobuf messages into the classes above."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.notes: set[str] = set()
+
+    def graph(self, proto: Any) -> SourceGraph:
+        if proto.sparse_initializer:
+            raise UnsupportedModelError(f"{self.path}: it holds sparse weights")
+        constants = {
+            text(tensor.name): self.array(tensor) for tensor in proto.initializer
+        }
+        return SourceGraph(
+            nodes=tuple(self.node(node) for node in proto.node),
+            inputs=tuple(
+                self.input(entry)
+                for entry in proto.input
+                if text(entry.name) not in constants
+            ),
+            outputs=tuple(text(entry.name) for entry in proto.output),
+            constants=constants,
+        )
+
+    def node(self, proto: Any) -> SourceNode:
+        return SourceNode(
+            op=text(proto.op_type),
+            domain=_domain(text(proto.domain)),
+            name=text(proto.name),
+            inputs=tuple(map(text, proto.input)),
+            outputs=tuple(map(text, proto.output)),
+            attributes={text(a.name): self.attribute(a) for a in proto.attribute},
+        )
+
+    def input(self, proto: Any) -> SourceInput:
+        tensor = proto.type.tensor_type
+        if not proto.type.HasField("tensor_type"):
+            raise UnsupportedModelError(
+                f"{self.path}: input {proto.name!r} is no tensor"
+            )
+        dtype = TENSORS.get(tensor.elem_type, f"type {tensor.elem_type}")
+        return SourceInput(text(proto.name), _sizes(proto), dtype)
+
+    def attribute(self, proto: Any) -> Any:
+        from onnx import AttributeProto as Kind
+
+        single: dict[int, Callable[[], Any]] = {
+            Kind.FLOAT: lambda: shortest(proto.f),
+            Kind.INT: lambda: proto.i,
+            Kind.STRING: lambda: text(proto.s),
+            Kind.TENSOR: lambda: self.array(proto.t),
+            Kind.GRAPH: lambda: self.graph(proto.g),
+            Kind.FLOATS: lambda: tuple(map(shortest, proto.floats)),
+            Kind.INTS: lambda: tuple(proto.ints),
+            Kind.STRINGS: lambda: tuple(map(text, proto.strings)),
+        }
+        kind = proto.type
+        if kind == Kind.UNDEFINED:
+            kind = next(
+                (
+                    k
+                    for k, name in (
+                        (Kind.FLOAT, "f"),
+                        (Kind.INT, "i"),
+                        (Kind.STRING, "s"),
+                        (Kind.TENSOR, "t"),
+                    )
+                    if proto.HasField(name)
+                ),
+                Kind.FLOATS if proto.floats else Kind.INTS,
+            )
+        return single[kind]() if kind in single else None
+
+    def array(self, tensor: Any) -> Array:
+        """Return a tensor's elements; floats of other sizes become float32."""
+        from onnx import TensorProto, numpy_helper
+
+        name = f"tensor {tensor.name!r}"
+        if tensor.data_type not in TENSORS:
+            kinds = TensorProto.DataType.DESCRIPTOR.values_by_number
+            kind = kinds[tensor.data_type].name if tensor.data_type in kinds else "?"
+            raise UnsupportedModelError(
+                f"{self.path}: {name} holds {kind.lower()} elements"
+            )
+        try:
+            if tensor.data_location == TensorProto.EXTERNAL:
+                array = self.external(tensor, name)
+            else:
+                array = numpy_helper.to_array(tensor)
+        except ModelFormatError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise _refused(self.path, f"{name}: {_line(error)}", "tensor") from None
+        dtype = TENSORS[tensor.data_type]
+        if dtype in ("float16", "bfloat16", "float64"):
+            self.notes.add(f"{dtype} weights are stored as float32")
+            array = array.astype(np.float32)
+        return array
+
+    def external(self, tensor: Any, name: str) -> Array:
+        """Return elements that lie in another file of the model's folder."""
+        from onnx import helper
+
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        path = self.confined(entries.get("location", ""), name)
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        shape = tuple(tensor.dims)
+        wanted = math.prod(shape) * dtype.itemsize
+        offset = int(entries.get("offset") or 0)
+        length = int(entries.get("length") or wanted)
+        if min(shape, default=0) < 0 or length != wanted or offset < 0:
+            raise _refused(
+                self.path,
+                f"{name}: {length} bytes at {offset} for shape {shape} of {dtype}",
+                "external_data",
+            )
+        size = path.stat().st_size
+        if offset + length > size:
+            raise _refused(
+                self.path,
+                f"{name}: wanted {length} bytes at {offset} of {path.name}, which "
+                f"has {size}",
+                "external_data",
+            )
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(length)
+        return np.frombuffer(data, dtype).reshape(shape)
+
+    def confined(self, location: str, name: str) -> Path:
+        """Return the file of that name if it lies in the model's folder."""
+        folder = self.path.resolve().parent
+        posix, windows = PurePosixPath(location), PureWindowsPath(location)
+        inside = (
+            bool(location)
+            and "\0" not in location
+            and not posix.is_absolute()
+            and not windows.drive
+            and not windows.root
+            and ".." not in (*posix.parts, *windows.parts)
+        )
+        path = (folder / location).resolve() if inside else folder
+        if not inside or folder not in path.parents:
+            raise _refused(
+                self.path,
+                f"{name}: its data is said to lie in {location!r}, wanted a file in "
+                "the model's own folder",
+                "external_data",
+            )
+        if not path.is_file():
+            raise _refused(
+                self.path, f"{name}: found no file {location!r}", "external_data"
+            )
+        return path
+
+
+def text(raw: str | bytes) -> str:
+    """Return text; protobuf gives what is not UTF-8 as bytes."""
+    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
+
+
+def shortest(number: float) -> float:
+    """Return the number of fewest digits that is the same in float32: 0.1, say."""
+    return float(str(np.float32(number)))
+
+
+def inferred_shapes(
+    path: str | os.PathLike[str],
+) -> dict[str, tuple[int | str | None, ...]]:
+    """Return the shapes that ONNX's own inference finds for a file's tensors."""
+    import onnx
+
+    try:
+        proto = onnx.load(str(path), load_external_data=False)
+        graph = onnx.shape_inference.infer_shapes(proto).graph
+    except Exception:
+        return {}
+    return {
+        entry.name: shape
+        for entry in (*graph.value_info, *graph.output)
+        if (shape := _sizes(entry)) is not None
+    }
+
+
+def _sizes(entry: Any) -> tuple[int | str | None, ...] | None:
+    """Return the sizes that a file gives for a tensor, None for one it leaves open."""
+    tensor = entry.type.tensor_type
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(
+        dim.dim_value
+        if dim.HasField("dim_value") and dim.dim_value > 0
+        else (text(dim.dim_param) or None)
+        for dim in tensor.shape.dim
+    )

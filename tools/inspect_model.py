@@ -1,0 +1,237 @@
+"""The command that shows what a model file holds."""
+
+from __future__ import annotations
+
+import argparse
+import mmap
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import striate
+from striate import Graph, Model, Node, Spec, receptive_fields
+from striate.hdf5_reader import read_hdf5
+from striate.receptive_field import Fields
+from striate.spec import Shape, shape_text, spec_of
+from striate.tools.console import (
+    Parser,
+    command,
+    grouped,
+    input_shapes,
+    print_json,
+    print_lines,
+    print_table,
+    size_text,
+)
+
+PROG = "inspect_model"
+
+EXAMPLE = """\
+example:
+  inspect_model models/digits.h5
+  inspect_model net.h5 --shape 1x320x320x3
+
+"sees" is the receptive field: how many pixels along each axis reach one position, "all"
+if every pixel does. "step" is how many pixels apart neighbouring positions look, "from"
+the first pixel that position 0 sees (below 0: padding).
+
+exit status: 0 done; 2 the command or the file makes no sense, one line tells why.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Show a model as the command line says and return the exit status."""
+    parser = Parser(PROG, "Show the layers of a model and what they cost.", EXAMPLE)
+    parser.add_argument("model", help="the model file, .h5")
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="[INPUT=]SIZExSIZE",
+        help="the shape of an input with free sizes; may be given again",
+    )
+    return command(parser, _run, argv)
+
+
+def _run(options: argparse.Namespace) -> int:
+    graph = striate.read(options.model)
+    shapes = input_shapes(graph, options.shape)
+    document = {
+        "model": options.model,
+        "name": graph.name,
+        "file_bytes": Path(options.model).stat().st_size,
+        "model_id": _model_id(options.model),
+        **_description(graph, shapes),
+    }
+    if options.json:
+        print_json(document)
+    else:
+        _show(document)
+    return 0
+
+
+def _model_id(path: str) -> str:
+    with (
+        Path(path).open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        memoryview(content) as view,
+    ):
+        return bytes(read_hdf5(view, path).attributes["model_id"].data).decode()
+
+
+def _description(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    specs = graph.specs(shapes)
+    fields = receptive_fields(graph, shapes)
+    layers = [
+        layer for node in graph.nodes for layer in _layers(graph, node, specs, fields)
+    ]
+    with Model(graph, threads=1) as model:
+        memory = model.memory_plan(shapes)
+    return {
+        "inputs": {entry.name: list(entry.shape) for entry in graph.inputs},
+        "shapes": {name: list(shape) for name, shape in shapes.items()},
+        "outputs": {name: list(specs[name].shape) for name in graph.outputs},
+        "labels": list(graph.labels),
+        "layers": layers,
+        "parameters": sum(array.size for array in graph.params.values()),
+        "multiply_adds": sum(layer["multiply_adds"] for layer in layers),
+        "weight_bytes": memory.weights,
+        "packed_weight_bytes": memory.packed_weights,
+        "arena_bytes": memory.arena,
+        "arena_lower_bound_bytes": memory.lower_bound,
+        "preprocess": graph.preprocess and graph.preprocess.attributes(),
+        "postprocess": graph.postprocess and graph.postprocess.attributes(),
+        "provenance": graph.provenance,
+        "metadata": graph.metadata,
+    }
+
+
+def _layers(
+    graph: Graph, node: Node, specs: Mapping[str, Spec], fields: Mapping[str, Fields]
+) -> list[dict[str, Any]]:
+    """Return a row for each value of a layer; the first has what the layer costs."""
+    operands = [
+        name and (specs[name] if kind == "value" else spec_of(graph.params[name]))
+        for kind, name in node.operands()
+    ]
+    first = specs[node.outputs[0]]
+    costs = {
+        "parameters": sum(graph.params[name].size for name in node.params.values()),
+        "multiply_adds": node.op.multiply_adds(first, *operands),
+    }
+    rows = []
+    for value in node.outputs:
+        rows.append(
+            {
+                "name": value,
+                "operator": type(node.op).__name__,
+                "reads": list(node.reads),
+                "shape": list(specs[value].shape),
+                "bytes": specs[value].nbytes,
+                **costs,
+                "receptive_field": [
+                    {"size": f.size, "stride": f.stride, "offset": f.offset}
+                    for f in fields[value]
+                ],
+            }
+        )
+        costs = dict.fromkeys(costs, 0)
+    return rows
+
+
+def _show(document: dict[str, Any]) -> None:
+    rows = [_row(layer) for layer in document["layers"]]
+    rows.append(
+        (
+            "total",
+            "",
+            "",
+            grouped(document["parameters"]),
+            grouped(document["multiply_adds"]),
+            "",
+            "",
+            "",
+            "",
+        )
+    )
+    columns = {
+        "layer": "left",
+        "operator": "left",
+        "output": "left",
+        "parameters": "right",
+        "mult-adds": "right",
+        "sees": "right",
+        "step": "right",
+        "from": "right",
+        "memory": "right",
+    }
+    print_table(columns, rows, total=True)
+    print_lines(
+        {
+            "name": document["name"],
+            "inputs": _shapes(document["inputs"]),
+            "outputs": _shapes(document["outputs"]),
+            "labels": _labels(document["labels"]),
+            "weights": size_text(document["weight_bytes"])
+            + f", and {size_text(document['packed_weight_bytes'])} in kernels' order",
+            "values": f"{size_text(document['arena_bytes'])} of memory planned, "
+            f"{size_text(document['arena_lower_bound_bytes'])} in use at most",
+            "pictures": _settings(document["preprocess"]),
+            "classes": _settings(document["postprocess"]),
+            **{
+                key: str(value)
+                for key, value in document["provenance"].items()
+                if key != "name"
+            },
+            "file": f"{document['model']}, {size_text(document['file_bytes'])}",
+            "model id": document["model_id"],
+        }
+    )
+
+
+def _row(layer: dict[str, Any]) -> tuple[str, ...]:
+    fields = layer["receptive_field"]
+    everything = bool(fields) and all(field["stride"] == 0 for field in fields)
+    return (
+        layer["name"],
+        layer["operator"],
+        shape_text(tuple(layer["shape"])),
+        grouped(layer["parameters"]) if layer["parameters"] else "",
+        grouped(layer["multiply_adds"]) if layer["multiply_adds"] else "",
+        "all" if everything else _axes(fields, "size"),
+        "" if everything else _axes(fields, "stride"),
+        "" if everything else _axes(fields, "offset"),
+        size_text(layer["bytes"]),
+    )
+
+
+def _axes(fields: list[dict[str, int]], key: str) -> str:
+    """Return a number an axis, or one if it serves them all."""
+    numbers = [str(field[key]) for field in fields]
+    return numbers[0] if len(set(numbers)) == 1 else " x ".join(numbers)
+
+
+def _shapes(shapes: dict[str, list[int | str]]) -> str:
+    return ", ".join(f"{name} {shape_text(tuple(s))}" for name, s in shapes.items())
+
+
+def _labels(labels: list[str]) -> str:
+    if not labels:
+        return ""
+    some = ", ".join(labels[:3] + ["..."] * (len(labels) > 3))
+    return f"{len(labels)}: {some}"
+
+
+def _settings(settings: dict[str, Any] | None) -> str:
+    if settings is None:
+        return ""
+    return ", ".join(
+        f"{key} ({_settings(value)})" if isinstance(value, dict) else f"{key} {value}"
+        for key, value in settings.items()
+        if value is not None
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
