@@ -1,0 +1,336 @@
+"""Convolution: every algorithm against the reference, and the laws it obeys."""
+
+import itertools
+
+import numpy as np
+import pytest
+from check import UNIT, check, compare, reference, run
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import WIDTHS, generators, normal, whole
+from striate import Graph, GraphError, ShapeError, Spec, kernels, ops
+from striate.algorithms.matrix_product import best_tile
+
+CHANNELS = st.sampled_from([1, 2, 3, *WIDTHS, 40, 65])
+
+
+@st.composite
+def convolutions(draw, spatial=(1, 3)):
+    """Draw (op, input shape, kernel shape), of one to three spatial axes."""
+    rank = draw(st.integers(*spatial))
+    per_axis = st.tuples(*[st.integers(1, 3)] * rank)
+    kernel, stride, dilation = draw(per_axis), draw(per_axis), draw(per_axis)
+    span = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padding = draw(
+        st.sampled_from(["valid", "same", "same_lower"])
+        | st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * rank)
+    )
+    size = [draw(st.integers(k, k + 9)) for k in span]
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    inner, outer = draw(CHANNELS), draw(CHANNELS)
+    op = ops.Conv(stride, dilation, padding, groups)
+    batch = draw(st.integers(1, 2))
+    return (
+        op,
+        (batch, *size, inner * groups),
+        (*kernel, inner, outer * groups),
+    )
+
+
+@given(case=convolutions(), rng=generators(), biased=st.booleans())
+def test_whole_numbers_are_exact(case, rng, biased):
+    op, shape, kernel = case
+    bias = whole(rng, kernel[-1:]) if biased else None
+    check(op, whole(rng, shape), kernel=whole(rng, kernel), bias=bias, exact=True)
+
+
+@given(case=convolutions(), rng=generators())
+def test_matches_reference(case, rng):
+    op, shape, kernel = case
+    terms = int(np.prod(kernel[:-1])) + 1
+    check(
+        op,
+        normal(rng, shape),
+        kernel=normal(rng, kernel),
+        bias=normal(rng, kernel[-1:]),
+        terms=terms,
+    )
+
+
+@given(
+    rng=generators(),
+    channels=st.sampled_from([1, 3, 8, 15, 16, 17, 33, 48]),
+    size=st.tuples(st.integers(1, 12), st.integers(1, 20)),
+    kernel=st.sampled_from([(1, 1), (3, 3), (5, 5), (1, 7), (3, 2)]),
+    stride=st.sampled_from([1, 2, (1, 2)]),
+    dilation=st.sampled_from([1, 2]),
+)
+def test_depthwise_is_exact_on_whole_numbers(
+    rng, channels, size, kernel, stride, dilation
+):
+    op = ops.Conv(stride, dilation, "same", channels)
+    x = whole(rng, (2, *size, channels))
+    w = whole(rng, (*kernel, 1, channels))
+    check(op, x, kernel=w, bias=whole(rng, (channels,)), exact=True)
+
+
+def winograd_bound(x, kernel, padding):
+    """Return how far F(4x4, 3x3) may be off at each output.
+
+    Every sum of K terms errs by at most 2 sqrt(K) u of the sum of magnitudes, so the
+    algorithm is followed with the magnitudes of all its matrices.
+    """
+    a, b = kernels.load("winograd").POINTS
+    points = [0, a, -a, b, -b]
+    evaluate = np.zeros((6, 6))
+    for row, p in enumerate(points):
+        others = np.poly([q for q in points if q != p])[::-1]
+        evaluate[row, :5] = others
+    evaluate[5] = np.poly(points)[::-1]
+    scale = [np.prod([p - q for q in points if q != p]) for p in points]
+    powers = np.array([[p**j for j in range(3)] for p in points])
+    weights = powers / np.array(scale)[:, None]
+    weights = np.abs(np.vstack([weights, [0, 0, 1]]))
+    back = np.abs([[p**i for p in points] + [float(i == 3)] for i in range(4)])
+    (top, bottom), (left, right) = padding
+    rows, pixels = (x.shape[i + 1] + sum(padding[i]) - 2 for i in range(2))
+    x = np.abs(x).astype(float)
+    x = np.pad(x, [(0, 0), (top, bottom + 3), (left, right + 3), (0, 0)])
+    u = np.einsum("ai,bj,ijcn->abcn", weights, weights, np.abs(kernel).astype(float))
+    out = np.zeros((x.shape[0], rows + 3, pixels + 3, kernel.shape[-1]))
+    for i, j in itertools.product(range(0, rows, 4), range(0, pixels, 4)):
+        d = x[:, i : i + 6, j : j + 6]
+        v = np.einsum("ai,bj,tijc->abtc", np.abs(evaluate), np.abs(evaluate), d)
+        m = np.einsum("abtc,abcn->abtn", v, u)
+        y = np.einsum("ia,jb,abtn->tijn", back, back, m)
+        out[:, i : i + 4, j : j + 4] = y[:, : out.shape[1] - i, : out.shape[2] - j]
+    return 2 * np.sqrt(kernel.shape[2] + 60) * UNIT * out[:, :rows, :pixels]
+
+
+@pytest.mark.parametrize(
+    ("shape", "outputs", "padding"),
+    [
+        ((1, 12, 12, 16), 16, ((1, 1), (1, 1))),
+        ((2, 9, 11, 17), 33, ((1, 1), (1, 1))),
+        ((1, 14, 7, 48), 20, ((0, 0), (0, 0))),
+        ((1, 10, 10, 16), 16, ((2, 0), (0, 2))),
+        ((1, 70, 66, 64), 64, ((1, 1), (1, 1))),
+        ((5, 8, 8, 130), 31, ((1, 1), (1, 1))),
+    ],
+)
+def test_winograd_stays_within_its_bound(shape, outputs, padding):
+    rng = np.random.default_rng(5)
+    x, w = normal(rng, shape), normal(rng, (3, 3, shape[-1], outputs))
+    bias = normal(rng, (outputs,))
+    bound = winograd_bound(x, w, padding) + UNIT * 8
+    check(ops.Conv(padding=padding), x, kernel=w, bias=bias, bound=bound)
+    assert np.median(bound) < 0.1, "a product left out would show"
+
+
+def layer(op, shape, kernel, after, rng):
+    """Return a graph of a convolution and what `after` adds to it."""
+    graph = Graph()
+    x = graph.input("x", shape)
+    y = graph.add(op, x, kernel=kernel, bias=normal(rng, kernel.shape[-1:]))
+    graph.output(after(graph, x, y))
+    return graph
+
+
+ACTIVATIONS = [
+    ops.Relu(),
+    ops.Clip(0.0, 6.0),
+    ops.LeakyRelu(0.1),
+    ops.Elu(),
+    ops.Sigmoid(),
+    ops.Tanh(),
+    ops.Silu(),
+    ops.HardSigmoid(),
+    ops.HardSwish(),
+    ops.Gelu(),
+    ops.Mish(),
+]
+
+
+@pytest.mark.parametrize("isa", kernels.SUPPORTED)
+@pytest.mark.parametrize("act", ACTIVATIONS, ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("algorithm", ["product", "depthwise", "winograd"])
+def test_epilogues(isa, act, algorithm):
+    rng = np.random.default_rng(8)
+    channels = 21
+    groups = channels if algorithm == "depthwise" else 1
+    stride = 2 if algorithm == "product" else 1
+    op = ops.Conv(stride, padding="same", groups=groups)
+    kernel = normal(rng, (3, 3, channels // groups, channels), 0.1)
+
+    def after(graph, x, y):
+        other = graph.add(ops.MaxPool(1, stride), x)
+        return graph.add(act, graph.add(ops.Add(), y, other))
+
+    graph = layer(op, (2, 12, 13, channels), kernel, after, rng)
+    feeds = {"x": normal(rng, (2, 12, 13, channels))}
+    (alone,) = run(graph, feeds, isa, 1)
+    compare(alone, reference(graph, feeds)[0], 3e-5, f"{act} after {algorithm}")
+    np.testing.assert_array_equal(run(graph, feeds, isa, 2)[0], alone)
+
+
+def test_not_a_number_and_infinity_pass():
+    x = np.zeros((1, 6, 6, 2), np.float32)
+    x[0, 2, 3, 0], x[0, 4, 4, 1] = np.nan, np.inf
+    w = np.ones((3, 3, 2, 5), np.float32)
+    check(ops.Conv(), x, kernel=w, exact=True)
+
+
+# The laws of the subject.
+
+
+def toeplitz(kernel, shape):
+    """Return the matrix by which a valid convolution multiplies a flattened image."""
+    out = [n - k + 1 for n, k in zip(shape, kernel.shape, strict=True)]
+    matrix = np.zeros((np.prod(out), np.prod(shape)), np.float32)
+    for row, at in enumerate(itertools.product(*map(range, out))):
+        for tap in itertools.product(*map(range, kernel.shape)):
+            where = [a + t for a, t in zip(at, tap, strict=True)]
+            matrix[row, np.ravel_multi_index(where, shape)] = kernel[tap]
+    return matrix
+
+
+def answer(op, x, kernel):
+    """Return what the compiled kernels compute for whole numbers: the exact result."""
+    return check(op, x, kernel=kernel, exact=True).astype(np.float32)
+
+
+@given(rng=generators(), size=st.lists(st.integers(3, 8), min_size=1, max_size=2))
+def test_it_is_multiplication_by_a_toeplitz_matrix(rng, size):
+    kernel = whole(rng, (3,) * len(size))
+    x = whole(rng, size)
+    y = answer(ops.Conv(), x[None, ..., None], kernel[..., None, None])
+    np.testing.assert_array_equal(
+        y.reshape(-1), toeplitz(kernel, tuple(size)) @ x.reshape(-1)
+    )
+
+
+@given(rng=generators(), shift=st.tuples(st.integers(0, 3), st.integers(0, 3)))
+def test_it_commutes_with_shifts(rng, shift):
+    x = np.zeros((1, 14, 14, 3), np.float32)
+    x[:, 4:9, 4:9] = whole(rng, (1, 5, 5, 3))
+    w = whole(rng, (3, 3, 3, 4))
+    moved = np.roll(x, shift, axis=(1, 2))
+    one, other = answer(ops.Conv(), x, w), answer(ops.Conv(), moved, w)
+    np.testing.assert_array_equal(np.roll(one, shift, axis=(1, 2)), other)
+
+
+@given(rng=generators(), at=st.tuples(st.integers(0, 2), st.integers(0, 2)))
+def test_a_one_hot_kernel_shifts(rng, at):
+    x = whole(rng, (1, 7, 8, 1))
+    w = np.zeros((3, 3, 1, 1), np.float32)
+    w[at] = 1
+    i, j = at
+    np.testing.assert_array_equal(answer(ops.Conv(), x, w), x[:, i : i + 5, j : j + 6])
+
+
+@given(rng=generators())
+def test_it_is_linear_in_both_arguments(rng):
+    x, y = whole(rng, (1, 6, 6, 3)), whole(rng, (1, 6, 6, 3))
+    v, w = whole(rng, (3, 3, 3, 5)), whole(rng, (3, 3, 3, 5))
+    conv = ops.Conv()
+    np.testing.assert_array_equal(
+        answer(conv, x + 2 * y, w), answer(conv, x, w) + 2 * answer(conv, y, w)
+    )
+    np.testing.assert_array_equal(
+        answer(conv, x, v - w), answer(conv, x, v) - answer(conv, x, w)
+    )
+
+
+@given(rng=generators(), groups=st.sampled_from([2, 3, 5]))
+def test_grouped_is_the_concatenation_of_its_parts(rng, groups):
+    x, w = whole(rng, (1, 6, 6, 2 * groups)), whole(rng, (3, 3, 2, 3 * groups))
+    parts = [
+        answer(ops.Conv(), a, b)
+        for a, b in zip(np.split(x, groups, -1), np.split(w, groups, -1), strict=True)
+    ]
+    whole_answer = answer(ops.Conv(groups=groups), x, w)
+    np.testing.assert_array_equal(whole_answer, np.concatenate(parts, -1))
+
+
+@given(rng=generators(), multiplier=st.integers(1, 3))
+def test_depthwise_is_groups_of_one(rng, multiplier):
+    x, w = whole(rng, (1, 6, 6, 5)), whole(rng, (3, 3, 1, 5 * multiplier))
+    y = answer(ops.Conv(groups=5), x, w)
+    for channel in range(5):
+        part = slice(channel * multiplier, (channel + 1) * multiplier)
+        one = answer(ops.Conv(), x[..., channel : channel + 1], w[..., part])
+        np.testing.assert_array_equal(y[..., part], one)
+
+
+@given(rng=generators(), dilation=st.tuples(st.integers(1, 3), st.integers(1, 3)))
+def test_dilation_is_a_kernel_stuffed_with_zeros(rng, dilation):
+    x, w = whole(rng, (1, 9, 10, 2)), whole(rng, (3, 3, 2, 3))
+    size = [2 * d + 1 for d in dilation]
+    stuffed = np.zeros((*size, 2, 3), np.float32)
+    stuffed[:: dilation[0], :: dilation[1]] = w
+    np.testing.assert_array_equal(
+        answer(ops.Conv(dilation=dilation), x, w), answer(ops.Conv(), x, stuffed)
+    )
+
+
+@given(rng=generators())
+def test_three_dimensions_with_a_flat_kernel_are_two(rng):
+    x, w = whole(rng, (2, 3, 6, 7, 4)), whole(rng, (1, 3, 3, 4, 5))
+    y = answer(ops.Conv(), x, w)
+    flat = answer(ops.Conv(), x.reshape(6, 6, 7, 4), w[0])
+    np.testing.assert_array_equal(y.reshape(flat.shape), flat)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "kernel"),
+    [
+        (ops.Conv(), (1, 5, 5, 3), (3, 3, 2, 4)),
+        (ops.Conv(), (1, 5, 5, 3), (3, 3, 3)),
+        (ops.Conv(groups=2), (1, 5, 5, 4), (3, 3, 2, 3)),
+        (ops.Conv(), (5, 3), (3, 3)),
+        (ops.Conv(), (1, 2, 2, 3), (3, 3, 3, 4)),
+        (ops.Conv(stride=(1, 2, 3)), (1, 5, 5, 3), (3, 3, 3, 4)),
+        (ops.Conv(padding=((1, 1),) * 3), (1, 5, 5, 3), (3, 3, 3, 4)),
+        (ops.Conv(), (1, 0, 5, 3), (3, 3, 3, 4)),
+    ],
+)
+def test_shapes_that_do_not_fit(op, x, kernel):
+    with pytest.raises(ShapeError):
+        op.infer(Spec(x), Spec(kernel))
+
+
+def test_a_bias_that_does_not_fit():
+    with pytest.raises(ShapeError, match=r"bias \(3,\), wanted \(4,\)"):
+        ops.Conv().infer(Spec((1, 5, 5, 3)), Spec((3, 3, 3, 4)), Spec((3,)))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stride": 0},
+        {"dilation": (1, -1)},
+        {"padding": "full"},
+        {"padding": ((1, -1),)},
+        {"groups": 0},
+        {"stride": (1.5,)},
+        {"stride": ()},
+    ],
+)
+def test_attributes_that_make_no_sense(fields):
+    with pytest.raises(ValueError, match="wanted"):
+        ops.Conv(**fields)
+    with pytest.raises(GraphError):
+        ops.Conv.from_attributes({**ops.Conv().attributes(), **fields})
+
+
+@pytest.mark.parametrize("registers", [16, 32])
+@pytest.mark.parametrize("vectors", range(1, 9))
+def test_every_tile_there_can_be_fits_the_registers(registers, vectors):
+    for width in range(1, 100):
+        rows, nr = best_tile(width, vectors, registers)
+        assert 1 <= nr <= min(4, vectors)
+        assert 1 <= rows <= width
+        assert rows * nr + nr + (registers == 16) <= registers

@@ -1,0 +1,203 @@
+"""Every pass keeps what a graph computes, and does what it is for."""
+
+import numpy as np
+import pytest
+from striate import Graph, ops, passes
+
+RNG = np.random.default_rng(11)
+
+
+def normal(*shape):
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def norm(channels):
+    return {
+        "gamma": normal(channels),
+        "beta": normal(channels),
+        "mean": normal(channels),
+        "variance": RNG.uniform(0.5, 2, channels).astype(np.float32),
+    }
+
+
+def kinds(graph):
+    return [type(node.op).__name__ for node in graph.nodes]
+
+
+def unchanged(before, after, shape):
+    """Assert that both graphs compute the same outputs, evaluated in float64."""
+    assert before.outputs == after.outputs
+    x = RNG.standard_normal(shape)
+    wanted = before.reference({"x": x})
+    found = after.reference({"x": x})
+    for name in before.outputs:
+        scale = np.abs(wanted[name]).max()
+        np.testing.assert_allclose(found[name], wanted[name], atol=1e-6 * scale, rtol=0)
+
+
+def start(*shape):
+    graph = Graph("test")
+    return graph, graph.input("x", ("N", *shape))
+
+
+def test_batch_norm_becomes_weights_of_conv_and_dense():
+    graph, x = start(6, 6, 3)
+    x = graph.add(ops.Conv(), x, kernel=normal(3, 3, 3, 5), bias=normal(5))
+    x = graph.add(ops.BatchNorm(), x, **norm(5))
+    x = graph.add(ops.Flatten(), x)
+    x = graph.add(ops.Dense(), x, kernel=normal(80, 4))
+    x = graph.add(ops.BatchNorm(epsilon=1e-3), x, **norm(4))
+    graph.output(x)
+    folded = passes.fold_batch_norm(graph)
+    assert kinds(folded) == ["Conv", "Flatten", "Dense"]
+    unchanged(graph, folded, (2, 6, 6, 3))
+
+
+def test_a_batch_norm_whose_input_is_wanted_stays():
+    for wanted in ("output", "reader"):
+        graph, x = start(6, 6, 3)
+        conv = graph.add(ops.Conv(), x, kernel=normal(3, 3, 3, 5))
+        x = graph.add(ops.BatchNorm(), conv, **norm(5))
+        if wanted == "output":
+            graph.output(conv)
+        else:
+            x = graph.add(ops.Mul(), x, conv)
+        graph.output(x)
+        folded = passes.fold_batch_norm(graph)
+        assert "BatchNorm" in kinds(folded)
+        unchanged(graph, folded, (1, 6, 6, 3))
+
+
+def test_two_batch_norms_in_a_row():
+    graph, x = start(6, 6, 3)
+    x = graph.add(ops.Conv(), x, kernel=normal(1, 1, 3, 5))
+    x = graph.add(ops.BatchNorm(), x, **norm(5))
+    graph.output(graph.add(ops.BatchNorm(), x, **norm(5)))
+    unchanged(graph, passes.fold_batch_norm(graph), (1, 6, 6, 3))
+
+
+def test_a_shared_kernel_is_folded_for_one_layer_only():
+    graph, x = start(6, 6, 3)
+    first = graph.add(ops.Conv(), x, kernel=normal(3, 3, 3, 3), name="a")
+    x = graph.add(ops.BatchNorm(), first, **norm(3))
+    graph.output(graph.add(ops.Conv(), x, kernel="a/kernel"))
+    unchanged(graph, passes.fold_batch_norm(graph), (1, 6, 6, 3))
+
+
+@pytest.mark.parametrize("own", ["valid", ((1, 0),), ((1, 0), (0, 2))])
+def test_padding_is_done_by_the_convolution(own):
+    graph, x = start(6, 7, 3)
+    x = graph.add(ops.Pad(((0, 0), (1, 2), (0, 1), (0, 0))), x)
+    graph.output(graph.add(ops.Conv(padding=own), x, kernel=normal(3, 3, 3, 4)))
+    folded = passes.fold_padding(graph)
+    assert kinds(folded) == ["Conv"]
+    unchanged(graph, folded, (2, 6, 7, 3))
+
+
+@pytest.mark.parametrize(
+    "pad",
+    [
+        ops.Pad(((0, 0), (1, 1), (1, 1), (0, 0)), value=1.0),
+        ops.Pad(((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect"),
+        ops.Pad(((0, 0), (1, 1), (1, 1), (0, 1))),
+    ],
+)
+def test_other_padding_stays(pad):
+    graph, x = start(6, 7, 3)
+    channels = 3 + pad.padding[-1][1]
+    x = graph.add(pad, x)
+    graph.output(graph.add(ops.Conv(), x, kernel=normal(3, 3, channels, 4)))
+    folded = passes.fold_padding(graph)
+    assert kinds(folded) == ["Pad", "Conv"]
+    unchanged(graph, folded, (1, 6, 7, 3))
+
+
+def test_padding_of_a_same_convolution_stays():
+    graph, x = start(6, 7, 3)
+    x = graph.add(ops.Pad(((0, 0), (1, 1), (1, 1), (0, 0))), x)
+    graph.output(graph.add(ops.Conv(padding="same"), x, kernel=normal(3, 3, 3, 4)))
+    unchanged(graph, passes.fold_padding(graph), (1, 6, 7, 3))
+
+
+def test_residual_and_activation_are_fused():
+    graph, x = start(6, 6, 4)
+    a = graph.add(ops.Conv(padding="same"), x, kernel=normal(3, 3, 4, 4))
+    a = graph.add(ops.Add(), a, x)
+    graph.output(graph.add(ops.Relu(), a))
+    fused = passes.fuse_activation(passes.fuse_residual(graph))
+    (node,) = fused.nodes
+    assert node.residual == "x"
+    assert isinstance(node.activation, ops.Relu)
+    unchanged(graph, fused, (2, 6, 6, 4))
+
+
+def test_a_shortcut_computed_later_is_fused():
+    graph, x = start(6, 6, 4)
+    a = graph.add(ops.Conv(), x, kernel=normal(1, 1, 4, 8))
+    b = graph.add(ops.Conv(), x, kernel=normal(1, 1, 4, 8))
+    graph.output(graph.add(ops.Add(), a, b))
+    fused = passes.fuse_residual(graph)
+    assert kinds(fused) == ["Conv", "Conv"]
+    unchanged(graph, fused, (2, 6, 6, 4))
+
+
+def test_broadcasting_additions_are_not_residuals():
+    graph, x = start("H", "W", 4)
+    a = graph.add(ops.Conv(), x, kernel=normal(1, 1, 4, 4))
+    gate = graph.add(ops.GlobalAveragePool(keepdims=True), x)
+    gate = graph.add(ops.Conv(), gate, kernel=normal(1, 1, 4, 4))
+    graph.output(graph.add(ops.Add(), a, gate))
+    fused = passes.fuse_residual(graph)
+    assert "Add" in kinds(fused)
+    unchanged(graph, fused, (1, 5, 6, 4))
+
+
+def test_a_value_read_twice_is_not_fused_away():
+    graph, x = start(6, 6, 4)
+    a = graph.add(ops.Conv(), x, kernel=normal(1, 1, 4, 4))
+    b = graph.add(ops.Relu(), a)
+    graph.output(graph.add(ops.Add(), a, b))
+    fused = passes.optimise(graph)
+    unchanged(graph, fused, (1, 6, 6, 4))
+
+
+def test_an_output_keeps_its_name_and_value():
+    graph, x = start(6, 6, 4)
+    a = graph.add(ops.Conv(), x, kernel=normal(1, 1, 4, 4))
+    b = graph.add(ops.Relu(), a)
+    c = graph.add(ops.Identity(), b)
+    graph.output(a, b, c)
+    unchanged(graph, passes.optimise(graph), (1, 6, 6, 4))
+
+
+def test_identities_go():
+    graph, x = start(6, 6, 4)
+    x = graph.add(ops.Identity(), x)
+    x = graph.add(ops.Transpose((0, 1, 2, 3)), x)
+    x = graph.add(ops.Reshape((0, 0, 0, 0)), x)
+    x = graph.add(ops.Relu(), graph.add(ops.Relu(), x))
+    x = graph.add(ops.Transpose((0, 2, 1, 3)), x)
+    graph.output(x)
+    smaller = passes.drop_identity(graph)
+    assert kinds(smaller) == ["Relu", "Transpose"]
+    unchanged(graph, smaller, (2, 6, 6, 4))
+
+
+def test_constants_are_computed_once():
+    graph, x = start(4)
+    c = graph.add(ops.Constant(), value=normal(1, 4))
+    c = graph.add(ops.Exp(), c)
+    d = graph.add(ops.Concat(), c, c)
+    graph.output(graph.add(ops.Add(), x, c))
+    graph.output(graph.add(ops.Concat(0), d, d))
+    folded = passes.fold_constants(graph)
+    assert kinds(folded) == ["Add", "Constant", "Concat"]
+    assert folded.nodes[0].params == {"y": "exp1/value"}
+    unchanged(graph, folded, (1, 4))
+
+
+def test_weights_that_nothing_uses_are_left_out():
+    graph, x = start(6, 6, 3)
+    x = graph.add(ops.Conv(), x, kernel=normal(3, 3, 3, 5), bias=normal(5), name="c")
+    graph.output(graph.add(ops.BatchNorm(), x, **norm(5), name="n"))
+    assert passes.optimise(graph).params.keys() == {"n/kernel", "n/bias"}
