@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
@@ -38,6 +39,11 @@ GCC_FLAGS = [
 
 class BuildKernels(build_ext):
     """Compile with the flags the kernels need; say so if there is no compiler."""
+
+    def finalize_options(self) -> None:
+        """Compile as many modules at once as there are processors."""
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self) -> None:
         """Add the compiler's own flags, then build."""

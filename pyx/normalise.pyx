@@ -286,9 +286,10 @@ cdef inline void write_columns(
 
 cdef void share_in_groups(float* values, int run, int lanes) noexcept nogil:
     """Replace each `run` numbers by their sum."""
-    cdef int first, i
+    cdef int group, first, i
     cdef float total
-    for first in range(0, lanes, run):
+    for group in range(lanes // run):
+        first = group * run
         total = 0
         for i in range(first, first + run):
             total += values[i]

@@ -520,9 +520,6 @@ def reduction(
         return bound(run_rows, &g, sizeof(g))
     g.kept = nest(kept_shape, (out_strides, kept_x_strides))
     last = g.kept.rank - 1
-    if g.kept.strides[1][last] == 0:
-        # One input serves a whole row: its results are computed one at a time.
-        g.kept = nest(kept_shape + (1,), (out_strides + (1,), kept_x_strides + (1,)))
     width = chunk(g.type)
     g.chunks = (g.kept.shape[last] + width - 1) // width
     g.work = g.chunks

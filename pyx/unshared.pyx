@@ -12,8 +12,7 @@ Units of work are a position and a span of output channels; inside, one or two i
 and one to SPAN vectors of outputs have their sums in registers.
 """
 
-from activation cimport NONE, activate
-from libc.math cimport INFINITY
+from activation cimport activate
 from simd cimport LANES, load, load_n, load_part, splat, store_n, vec
 from step cimport bound, share
 
@@ -225,8 +224,5 @@ def unshared(Py_ssize_t images, size, tiles, x, y, r, Py_ssize_t taps, Py_ssize_
     g.outputs = outputs
     g.bias = bias
     g.code, g.alpha, g.beta = finish
-    if g.code == NONE:
-        g.alpha = -INFINITY
-        g.beta = INFINITY
     g.residual = residual
     return bound(run_unshared, &g, sizeof(g))

@@ -196,6 +196,7 @@ def _graph(
         if description.labels:
             found, wanted = _sha256(data("labels")), description.labels.sha256
             check.equal("checksum", "SHA-256 of the labels", found, wanted)
+    graph.model_id = identity
     return graph
 
 

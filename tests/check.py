@@ -17,10 +17,12 @@ How far off a result may be is never a matter of taste:
 - `bound`: an array, where none of these fits.
 """
 
+import json
 import math
 
 import numpy as np
 from striate import Graph, Model, Spec, kernels, ops
+from striate.graph_json import check_types
 
 UNIT = 2.0**-24
 """Half a unit in the last place of 1 in float32."""
@@ -49,6 +51,9 @@ def check(
     """
     if [exact, terms is not None, ulps is not None, bound is not None].count(True) != 1:
         raise TypeError("one of exact, terms, ulps and bound")
+    check_types(op)
+    stored = json.loads(json.dumps(op.attributes()))
+    assert type(op).from_attributes(stored) == op, "a file keeps the attributes"
     weights = {name: w for name, w in weights.items() if w is not None}
     plain, cut = _graph(op, inputs, weights), _cut_graph(op, inputs, weights)
     feeds = {f"x{i}": x for i, x in enumerate(inputs)}

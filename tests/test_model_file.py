@@ -1,4 +1,3 @@
-import dataclasses
 import fcntl
 import hashlib
 import json
@@ -11,7 +10,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
 
 import h5py
 import hostile
@@ -30,8 +28,6 @@ from striate import (
 )
 from striate.hdf5_reader import NUMBERS
 from striate.model_file import read, save
-from striate.ops.base import operand_names, required_operands
-from striate.window import Padding
 
 DTYPES = ["float32", "float16", "int8", "uint8", "int32"]
 
@@ -541,35 +537,3 @@ def test_the_document_lists_the_data_types():
     rows = re.findall(r"^\| (\w+) \| `([0-9a-f ]+)` \|$", DOCUMENT, re.M)
     told = {bytes.fromhex(message): name for name, message in rows}
     assert told == {message: kind.name for message, kind in NUMBERS.items()}
-
-
-def attribute_type(hint):
-    """Return how the document calls the type of an attribute."""
-    names = {int: "int", float: "float", bool: "bool", Padding: "padding"}
-    names |= {tuple[int, ...]: "ints", tuple[tuple[int, int], ...]: "pairs"}
-    if get_origin(hint) is Literal:
-        return " or ".join(f'"{word}"' for word in get_args(hint))
-    return names[hint]
-
-
-def test_the_document_lists_the_operators():
-    section = DOCUMENT.partition("## 7.")[2].partition("## 8.")[0]
-    told = {line.rpartition(" | ")[0] for line in section.splitlines() if " | " in line}
-    for name, kind in ops.Op.registry.items():
-        if not kind.__module__.startswith("striate.ops."):
-            continue
-        required = required_operands(kind)
-        operands = [
-            operand
-            if operand in required or operand.startswith("*")
-            else f"[{operand}]"
-            for operand in operand_names(kind)
-        ]
-        hints = get_type_hints(kind)
-        fields = [
-            f"{field.name}: {attribute_type(hints[field.name])}"
-            for field in dataclasses.fields(kind)
-        ]
-        cells = [name, str(kind.version), ", ".join(operands), ", ".join(fields)]
-        row = "| " + " | ".join(cells)
-        assert row in told, f"docs/format.md, section 7 lacks: {row}"

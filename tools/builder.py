@@ -39,6 +39,9 @@ from striate.tools.layout import (
 LARGEST = 1 << 28
 """The most elements a constant computed during conversion may have."""
 
+FLOATS = ("float32", "float16", "bfloat16", "float64")
+"""What is computed, all of it in float32."""
+
 
 class Builder:
     """Builds a graph from operators in a source's axis order.
@@ -74,6 +77,7 @@ class Builder:
         self._arranged: dict[tuple[str, tuple[Axis, ...]], str] = {}
         self._wanted: dict[str, str] = {}
         self._sites: dict[str, str] = {}
+        self._makers: dict[str, Node] = {}
 
     @property
     def bindings(self) -> int:
@@ -209,6 +213,7 @@ class Builder:
         values = []
         for value, specs in zip(keys, zip(*results, strict=True), strict=True):
             self._specs[value] = specs
+            self._makers[value] = node
             values.append(self._value(value, specs))
         return tuple(values)
 
@@ -320,18 +325,11 @@ class Builder:
 
         return min(candidates, key=moved)
 
-    def prefer(self, x: Tensor, name: str, force: bool = False) -> None:
-        """Ask for a value to be called `name` in the graph.
-
-        The first wish counts, unless a later one is forced.
-        """
-        if isinstance(x, Value) and x.name not in self.inputs:
-            for node in self.nodes[::-1]:
-                if x.name in node.outputs:
-                    key = x.name if len(node.outputs) == 1 or force else node.name
-                    if force or key not in self._wanted:
-                        self._wanted[key] = name
-                    break
+    def prefer(self, x: Tensor, name: str) -> None:
+        """Ask for the layer of a value to be called `name`; the first wish counts."""
+        node = self._makers.get(x.name) if isinstance(x, Value) else None
+        if node is not None:
+            self._wanted.setdefault(node.name, name)
 
     def output(self, x: Tensor, name: str) -> None:
         """Declare an output, in the axis order that `x` shows."""
@@ -426,7 +424,7 @@ class Builder:
         if isinstance(x, Constant):
             return self._constant(x)
         assert isinstance(x, Value)
-        if x.dtype.startswith(("int", "uint", "bool")):
+        if x.dtype not in FLOATS:
             raise UnsupportedModelError(f"it computes with {x.dtype} values")
         name = self._arrange(x.name, x.stored, x.axes)
         if x.label and name != x.name:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import mmap
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import striate
 from striate import Graph, Model, Node, Spec, receptive_fields
-from striate.hdf5_reader import read_hdf5
+from striate.errors import SettingError
+from striate.ops.base import Op, operand_names, required_operands
 from striate.receptive_field import Fields
 from striate.spec import Shape, shape_text, spec_of
 from striate.tools.console import (
@@ -24,6 +25,7 @@ from striate.tools.console import (
     print_table,
     size_text,
 )
+from striate.window import Padding
 
 PROG = "inspect_model"
 
@@ -43,7 +45,12 @@ exit status: 0 done; 2 the command or the file makes no sense, one line tells wh
 def main(argv: Sequence[str] | None = None) -> int:
     """Show a model as the command line says and return the exit status."""
     parser = Parser(PROG, "Show the layers of a model and what they cost.", EXAMPLE)
-    parser.add_argument("model", help="the model file, .h5")
+    parser.add_argument("model", nargs="?", help="the model file, .h5")
+    parser.add_argument(
+        "--operators",
+        action="store_true",
+        help="list the operators there are instead, as model files hold them",
+    )
     parser.add_argument(
         "--shape",
         action="append",
@@ -55,13 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.operators:
+        _show_operators(options.json)
+        return 0
+    if options.model is None:
+        raise SettingError("no model was named")
     graph = striate.read(options.model)
     shapes = input_shapes(graph, options.shape)
     document = {
         "model": options.model,
         "name": graph.name,
         "file_bytes": Path(options.model).stat().st_size,
-        "model_id": _model_id(options.model),
+        "model_id": graph.model_id,
         **_description(graph, shapes),
     }
     if options.json:
@@ -71,13 +83,50 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _model_id(path: str) -> str:
-    with (
-        Path(path).open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        memoryview(content) as view,
-    ):
-        return bytes(read_hdf5(view, path).attributes["model_id"].data).decode()
+def _show_operators(as_json: bool) -> None:
+    """Print every operator: version, operands ([optional], *many), attributes."""
+    rows = []
+    for name, kind in sorted(Op.registry.items()):
+        required = required_operands(kind)
+        operands = [
+            operand if operand in required or operand[0] == "*" else f"[{operand}]"
+            for operand in operand_names(kind)
+        ]
+        hints = get_type_hints(kind)
+        rows.append(
+            {
+                "operator": name,
+                "version": kind.version,
+                "operands": ", ".join(operands),
+                "attributes": ", ".join(
+                    f"{field.name}: {_type_text(hints[field.name])}"
+                    for field in dataclasses.fields(cast(Any, kind))
+                ),
+                "meaning": (kind.__doc__ or "").partition("\n")[0],
+            }
+        )
+    if as_json:
+        print_json(rows)
+    else:
+        columns = dict.fromkeys(rows[0], "left")
+        print_table(columns, [[str(row[key]) for key in row] for row in rows])
+
+
+def _type_text(hint: Any) -> str:
+    """Return the type of an attribute in the words of ``docs/format.md``."""
+    names = {
+        int: "int",
+        float: "float",
+        bool: "bool",
+        str: "string",
+        Padding: "padding",
+        tuple[int, ...]: "ints",
+        tuple[float, ...]: "floats",
+        tuple[tuple[int, int], ...]: "pairs",
+    }
+    if get_origin(hint) is Literal:
+        return " or ".join(f'"{word}"' for word in get_args(hint))
+    return names.get(hint) or str(hint).replace("typing.", "")
 
 
 def _description(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, Any]:

@@ -258,7 +258,7 @@ class Value(Tensor):
         array = array.reshape([full[atom] for atom in atoms]).transpose(order)
         sizes: list[int] = []
         for axis in self.stored:
-            mixed = False
+            mixed = len({full[atom] == 1 for atom in axis}) > 1
             sizes += [atom.size[0] if mixed else full[atom] for atom in axis]
         array = np.broadcast_to(array, sizes)
         shape, start = [], 0

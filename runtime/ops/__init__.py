@@ -23,9 +23,10 @@ from .activation import (
     Tanh,
 )
 from .adaptive_pool import AdaptiveAveragePool, AdaptiveMaxPool, FractionalMaxPool
+from .arg_reduce import ArgMax, ArgMin
 from .base import Op
 from .batch_norm import BatchNorm
-from .binary import Add, Binary, Div, Maximum, Minimum, Mod, Mul, PRelu, Pow, Sub
+from .binary import Add, Binary, Div, Maximum, Minimum, Mod, Mul, Pow, PRelu, Sub
 from .cast import Cast
 from .channel_shuffle import ChannelShuffle
 from .col2im import Col2Im
@@ -34,20 +35,43 @@ from .concat import Concat
 from .constant import Constant
 from .conv import Conv
 from .conv_transpose import ConvTranspose
+from .cumulative import CumSum
 from .dense import Dense
 from .identity import Identity
+from .locally_connected import LocallyConnected, TiledConv
 from .logic import And, BitwiseAnd, BitwiseNot, BitwiseOr, BitwiseXor, Not, Or, Xor
 from .lp_pool import GlobalLpPool, LpPool
 from .max_unpool import MaxPoolIndices, MaxUnpool
 from .maxout import Maxout
 from .mean import Mean
+from .normalise import (
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    LpNorm,
+    MeanVarianceNorm,
+    RMSNorm,
+)
 from .pad import Pad
 from .pool import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
+from .reduce import (
+    ReduceL1,
+    ReduceL2,
+    ReduceLogSum,
+    ReduceLogSumExp,
+    ReduceMax,
+    ReduceMin,
+    ReduceProd,
+    ReduceSum,
+    ReduceSumSquare,
+    Reduction,
+)
 from .reshape import Flatten, Reshape
 from .resize import Resize
 from .slice import Slice
 from .softmax import LogSoftmax, Softmax
 from .split import Split
+from .top_k import TopK
 from .transpose import Transpose
 from .where import Where
 
@@ -58,6 +82,8 @@ __all__ = [
     "AdaptiveMaxPool",
     "Add",
     "And",
+    "ArgMax",
+    "ArgMin",
     "AveragePool",
     "BatchNorm",
     "Binary",
@@ -73,6 +99,7 @@ __all__ = [
     "Constant",
     "Conv",
     "ConvTranspose",
+    "CumSum",
     "Dense",
     "Div",
     "Elu",
@@ -87,14 +114,19 @@ __all__ = [
     "GlobalMaxPool",
     "Greater",
     "GreaterOrEqual",
+    "GroupNorm",
     "HardSigmoid",
     "HardSwish",
     "Identity",
+    "InstanceNorm",
+    "LayerNorm",
     "LeakyRelu",
     "Less",
     "LessOrEqual",
+    "LocallyConnected",
     "Log",
     "LogSoftmax",
+    "LpNorm",
     "LpPool",
     "MaxPool",
     "MaxPoolIndices",
@@ -102,6 +134,7 @@ __all__ = [
     "Maximum",
     "Maxout",
     "Mean",
+    "MeanVarianceNorm",
     "Minimum",
     "Mish",
     "Mod",
@@ -113,7 +146,18 @@ __all__ = [
     "PRelu",
     "Pad",
     "Pow",
+    "RMSNorm",
     "Reciprocal",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+    "Reduction",
     "Relu",
     "Reshape",
     "Resize",
@@ -126,6 +170,8 @@ __all__ = [
     "Sqrt",
     "Sub",
     "Tanh",
+    "TiledConv",
+    "TopK",
     "Transpose",
     "Where",
     "Xor",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import striate
 from striate import Graph, ops
+from striate.ops.base import Op
 from striate.tools.inspect_model import main
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -144,3 +145,19 @@ def test_help_has_an_example(run):
     status, out, _ = run("--help")
     assert status == 0
     assert "inspect_model models/digits.h5" in out
+
+
+def test_every_operator_is_listed(run):
+    status, out, _ = run("--operators", "--json")
+    listed = {row["operator"]: row for row in json.loads(out)}
+    assert status == 0
+    assert listed.keys() == Op.registry.keys()
+    assert listed["Conv"]["operands"] == "x, kernel, [bias]"
+    assert "padding: padding" in listed["Conv"]["attributes"]
+    assert listed["Concat"]["operands"] == "*xs"
+
+
+def test_a_missing_model_is_told(run):
+    status, _, err = run()
+    assert status == 2
+    assert "no model was named" in err

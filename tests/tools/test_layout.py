@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from striate import ops
 from striate.errors import UnsupportedModelError
@@ -48,6 +48,7 @@ def journeys(draw):
     return (6, *shape), stored, steps
 
 
+@settings(max_examples=200)
 @given(journeys(), st.booleans())
 def test_elements_stay_right(journey, open_batch):
     """Take a value through `steps`; the graph computes what NumPy does."""
@@ -136,6 +137,19 @@ def test_channel_shuffle(builder):
     y = builder.reshape(x, [batch, *fixed(builder, 2, 3, 4, 5)])
     y = builder.reshape(y.transpose((0, 2, 1, 3, 4)), x.shape)
     assert kinds(builder, y.channels_last()) == ["ChannelShuffle"]
+
+
+def test_a_constant_for_half_of_an_axis(builder):
+    x = builder.input("x", ("N", 24), (0, 1))
+    batch = builder_batch(builder)
+    y = builder.reshape(x, [batch, *fixed(builder, 4, 6)])
+    constant = np.float32([[1], [2], [3], [4]])
+    y = builder.combine(ops.Add(), y, builder.constant(constant))
+    builder.output(builder.reshape(y, x.shape), "y")
+    graph = builder.graph("g")
+    found = graph.reference({"x": np.zeros((2, 24))})["y"]
+    assert [type(node.op).__name__ for node in graph.nodes] == ["Add"]
+    assert found[1].tolist() == np.repeat([1, 2, 3, 4], 6).tolist()
 
 
 def test_another_order_of_three_parts_is_no_shuffle(builder):

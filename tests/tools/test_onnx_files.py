@@ -216,6 +216,22 @@ def test_a_fixed_batch_stays_where_it_matters(tmp_path, nodes):
     ]
 
 
+def test_a_height_called_n_is_not_the_batch(saved):
+    graph = convert(saved(conv_model(("B", 3, "N", 5))))
+    assert graph.inputs[0].shape == ("N", "H", 5, 3)
+
+
+def test_equal_open_sizes_stay_equal(saved):
+    graph = convert(saved(conv_model((N, 3, "side", "side"))))
+    assert graph.inputs[0].shape == ("N", "side", "side", 3)
+
+
+def test_a_network_too_large_for_the_usual_size_is_refused(saved):
+    nodes = [node("MaxPool", ["x"], ["y"], kernel_shape=[2000, 1])]
+    with pytest.raises(UnsupportedModelError, match="window of 2000"):
+        convert(saved(onnx_model(nodes, {"x": (N, 3, "height", 4)})))
+
+
 def test_open_height_and_width_stay_open(tmp_path):
     nodes = [
         node("Conv", ["x", "w"], ["p"], strides=[2, 2]),

@@ -12,7 +12,6 @@ from typing import Any
 import striate
 from striate import Graph
 from striate.errors import GraphError, ShapeError, UnsupportedModelError
-from striate.tools.builder import sanitised
 from striate.tools.from_onnx import axes, constants, elementwise, layers
 from striate.tools.from_onnx.model import (
     SourceGraph,
@@ -69,6 +68,34 @@ SOURCE_OPERATORS = frozenset(
 )
 """What reads axes in their own order."""
 
+KEEPING = frozenset(
+    (
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Pow",
+        "Sum",
+        "Max",
+        "Min",
+        "Clip",
+        "LeakyRelu",
+        "PRelu",
+        "Elu",
+        "HardSigmoid",
+        "Cast",
+        "Identity",
+        "Pad",
+        "Dropout",
+        "Concat",
+        "Slice",
+        "Split",
+        "QuantizeLinear",
+        "DequantizeLinear",
+    )
+)
+"""What leaves axes where they are, besides what is elementwise."""
+
 MALFORMED = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 """What an attribute or constant that makes no sense may raise in a handler."""
 
@@ -116,11 +143,12 @@ def from_onnx(
     fixed = _fixed_batch(model.graph.inputs)
     for batch in (None,) if fixed is None else (fixed, None):
         walk = _Walk(model, Path(path), io, batch, progress)
-        graph = walk.run()
-        if graph is not None:
+        try:
+            graph = walk.run()
             break
-    else:
-        raise UnsupportedModelError(_table(str(path), walk.problems))
+        except UnsupportedModelError:
+            if batch is None:
+                raise
     graph.provenance = {
         "name": graph.name,
         "source_framework": "onnx",
@@ -167,8 +195,8 @@ class _Walk:
         self.patterns: Counter[str] = Counter()
         self.inferred: dict[str, tuple[int | str | None, ...]] | None = None
 
-    def run(self) -> Graph | None:
-        """Return the graph, or None with `problems` filled."""
+    def run(self) -> Graph:
+        """Return the graph; raise `UnsupportedModelError` telling all it cannot."""
         source = self.model.graph
         shapes = [self._shape(entry) for entry in source.inputs]
         self.g = OnnxBuilder(self.symbols, self.opset, self.batch)
@@ -176,24 +204,24 @@ class _Walk:
         for entry, shape in zip(source.inputs, shapes, strict=True):
             self._input(entry, shape)
         self._nodes(source)
-        if not self.problems:
-            self._outputs(source)
         if self.problems:
-            return None
-        graph = self.g.graph(sanitised(self.path.stem))
-        graph, self.patterns = rewrite(graph)
+            raise UnsupportedModelError(_table(str(self.path), self.problems))
+        try:
+            self._outputs(source)
+            name = "".join(filter(str.isprintable, self.path.stem))
+            graph, self.patterns = rewrite(self.g.graph(name))
+        except (UnsupportedModelError, ShapeError, GraphError) as error:
+            raise UnsupportedModelError(f"{self.path}: {error}") from None
         return graph
 
     def summary(self, graph: Graph) -> dict[str, Any]:
         """Return what was done, as plain JSON values."""
         source = self.model.graph
-        notes = self.model.notes + self.g.notes
+        notes = [*self.model.notes, *self.g.notes]
         if self.batch is None and _fixed_batch(source.inputs):
-            notes = [*notes, "the batch size stays 1, as in the file"]
-        ends = (
-            [entry.name for entry in (*source.inputs,)] + list(source.outputs),
-            [entry.name for entry in graph.inputs] + graph.outputs,
-        )
+            notes.append("the batch size stays 1, as in the file")
+        originals = [*(entry.name for entry in source.inputs), *source.outputs]
+        names = [*(entry.name for entry in graph.inputs), *graph.outputs]
         return {
             "nodes_in": len(source.nodes),
             "nodes_out": len(graph.nodes),
@@ -205,7 +233,9 @@ class _Walk:
             "notes": notes,
             "order": {
                 name: {"source": original, "axes": list(axes)}
-                for original, name, axes in zip(*ends, self.orders, strict=True)
+                for original, name, axes in zip(
+                    originals, names, self.orders, strict=True
+                )
             },
         }
 
@@ -224,7 +254,7 @@ class _Walk:
                 continue
             letter = letters[axis] if axis < len(letters) else f"D{axis}"
             symbol = letter
-            if axis and isinstance(size, str) and size.isidentifier():
+            if axis and isinstance(size, str) and size.isidentifier() and size != "N":
                 symbol = size
             if isinstance(size, str):
                 symbol = self.letters.setdefault(size, symbol)
@@ -269,11 +299,12 @@ class _Walk:
             if node.op in SOURCE_OPERATORS:
                 return seen
             if node.op == "Transpose":
-                perm = node.attributes.get("perm", tuple(reversed(range(rank))))
-                if sorted(perm) == list(range(rank)):
-                    axes[node.outputs[0]] = tuple(seen[axis] for axis in perm)
-            elif node.op in elementwise.UNARY or node.op in _KEEPING:
-                axes[node.outputs[0]] = seen
+                perm = node.attributes.get("perm") or tuple(reversed(range(rank)))
+                if set(perm) == set(range(rank)):
+                    seen = tuple(seen[axis] for axis in perm)
+                    axes.update(dict.fromkeys(node.outputs, seen))
+            elif node.op in elementwise.UNARY or node.op in KEEPING:
+                axes.update(dict.fromkeys(node.outputs, seen))
         return last(rank)
 
     def _nodes(self, source: SourceGraph) -> None:
@@ -283,6 +314,7 @@ class _Walk:
         counts: Counter[str] = Counter()
         used = {value for node in source.nodes for value in node.inputs}
         used.update(source.outputs)
+        used.discard("")
         for node in source.nodes:
             counts[node.op] += 1
             label = node.name.removeprefix("node_") or f"{node.op}_{counts[node.op]}"
@@ -292,7 +324,7 @@ class _Walk:
                 self.progress(self.done, len(self.model.graph.nodes))
 
     def _node(self, node: SourceNode, label: str, used: set[str]) -> None:
-        wanted = [i for i, name in enumerate(node.outputs) if name in used - {""}]
+        wanted = [i for i, name in enumerate(node.outputs) if name in used]
         before = len(self.g.nodes)
         try:
             results = self._results(node, label, max(wanted, default=0) + 1)
@@ -385,43 +417,13 @@ class _Walk:
         for name in source.outputs:
             x = self.values.get(name)
             if x is None:
-                raise UnsupportedModelError(
-                    f"{self.path}: no node computes the output {name!r}"
-                )
+                raise UnsupportedModelError(f"no node computes the output {name!r}")
             axes = tuple(range(x.rank))
             if self.io == "channels_last" and 3 <= x.rank <= 5:
                 axes = last(x.rank) if self.g.order(x) == last(x.rank) else axes
             self.g.site = name
             self.g.output(x.transpose(axes), name)
             self.orders.append(axes)
-
-
-_KEEPING = frozenset(
-    (
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pow",
-        "Sum",
-        "Max",
-        "Min",
-        "Clip",
-        "LeakyRelu",
-        "PRelu",
-        "Elu",
-        "HardSigmoid",
-        "Cast",
-        "Identity",
-        "Pad",
-        "Dropout",
-        "Concat",
-        "Slice",
-        "Split",
-        "QuantizeLinear",
-        "DequantizeLinear",
-    )
-)
 
 
 def _table(path: str, problems: Sequence[Problem]) -> str:

@@ -78,7 +78,6 @@ class SourceModel:
     """What an ONNX file says."""
 
     graph: SourceGraph
-    name: str
     ir_version: int
     opsets: Mapping[str, int]
     sha256: str
@@ -114,19 +113,26 @@ def read_model(path: str | os.PathLike[str]) -> SourceModel:
     digest = hashlib.sha256(data).hexdigest()
     del data
     if proto.functions:
-        from onnx.inliner import inline_local_functions
-
-        proto = inline_local_functions(proto)
+        proto = _inlined(proto, path)
     reader = _Reader(path)
     return SourceModel(
         graph=reader.graph(proto.graph),
-        name=text(proto.graph.name),
         ir_version=proto.ir_version,
         opsets={_domain(text(o.domain)): o.version for o in proto.opset_import}
         or {"": 1},
         sha256=digest,
         notes=sorted(reader.notes),
     )
+
+
+def _inlined(proto: Any, path: Path) -> Any:
+    """Return the model with its own functions written out."""
+    from onnx.inliner import inline_local_functions
+
+    try:
+        return inline_local_functions(proto)
+    except Exception as error:
+        raise _refused(path, f"bad functions: {_line(error)}") from None
 
 
 def _contents(path: Path) -> bytes:
