@@ -23,9 +23,11 @@ from .errors import GraphError
 from .graph import Graph, Node
 from .kernels._program import ABSOLUTE, ARENA, Program
 from .lowering import Epilogue
+from .ops import Conv
 from .ops.base import Op
 from .spec import Array, Shape, Spec
 from .step import Step
+from .strips import Layer, find_chains, lower_chain
 from .view import Buffer, Halo, View, contiguous_strides
 
 WORK_PER_THREAD = 2_000_000
@@ -192,9 +194,16 @@ class _Builder:
             buffer = Buffer(spec.nbytes, "input", index)
             self._views[entry.name] = _dense(buffer, spec)
         self._choose_targets()
+        apart = {*graph.outputs, *self._targets}
+        chains = find_chains(graph, specs, apart, self.level2_bytes)
+        self._chains = chains
+        self._chained = {n.name for chain in chains.values() for n in chain[:-1]}
         self._gather_halos()
         for node in graph.nodes:
-            self._lower(node)
+            if node.name in self._chains:
+                self._lower_chain(self._chains[node.name])
+            elif node.name not in self._chained:
+                self._lower(node)
         self._write_outputs()
 
     # What operators ask for.
@@ -347,6 +356,40 @@ class _Builder:
         work = node.op.multiply_adds(self._specs[node.outputs[0]], *specs)
         for index, step in enumerate(steps):
             self._emit(step, work if index == len(steps) - 1 else 0)
+
+    def _lower_chain(self, chain: list[Node]) -> None:
+        """Lower several layers as one step, or one by one if they are too wide."""
+        last = chain[-1]
+        self._layer, self._operator = last.name, type(last.op).__name__
+        layers = []
+        for node in chain:
+            residual = self._views[node.residual] if node.residual else None
+            bias = node.params.get("bias")
+            assert isinstance(node.op, Conv)
+            layers.append(
+                Layer(
+                    node.op,
+                    self._graph.params[node.params["kernel"]],
+                    self._graph.params[bias] if bias else None,
+                    Epilogue(node.activation, residual),
+                    self._specs[node.inputs[0]],
+                    self._specs[node.outputs[0]],
+                )
+            )
+        specs = self._graph.operand_specs(chain[0], self._specs)
+        halo = chain[0].op.halo(*specs)
+        x = self._padded_view(chain[0].inputs[0], halo)
+        out = self._place(last.outputs[0])
+        step = lower_chain(self, layers, x, out)
+        if step is None:
+            for node in chain:
+                self._lower(node)
+            return
+        work = 0
+        for node in chain:
+            operands = self._graph.operand_specs(node, self._specs)
+            work += node.op.multiply_adds(self._specs[node.outputs[0]], *operands)
+        self._emit(step, work)
 
     def _lower_as_view(self, node: Node) -> bool:
         """Give the outputs as views of the input, if that is possible at no cost."""

@@ -22,7 +22,9 @@ import math
 
 import numpy as np
 from striate import Graph, Model, Spec, kernels, ops
+from striate.graph import stored
 from striate.graph_json import check_types
+from striate.ops.base import operand_names
 
 UNIT = 2.0**-24
 """Half a unit in the last place of 1 in float32."""
@@ -65,7 +67,7 @@ def check(
     elif ulps is not None:
         limits = [ulps * _spacing(want) + FLUSHED for want in wanted]
     elif bound is not None:
-        limits = [np.asarray(bound)]
+        limits = [np.asarray(bound)] * len(wanted)
     for name, want in zip(plain.outputs, wanted, strict=True):
         assert specs[name] == Spec(want.shape, specs[name].dtype), "infer and reference"
     for isa in isas or kernels.SUPPORTED:
@@ -164,7 +166,12 @@ def _cut_graph(op, inputs, weights):
 
 def _layer(graph, op, names, inputs, weights):
     """Add the layer and return the names of its outputs."""
-    parts = op.infer(*map(_spec, inputs)) if not weights else None
+    free = [name for name in operand_names(type(op)) if name not in weights]
+    if free and free[0].startswith("*"):
+        parts = op.infer(*map(_spec, inputs))
+    else:
+        named = dict(zip(free, inputs, strict=False)) | weights
+        parts = op.infer(**{name: _spec(stored(x)) for name, x in named.items()})
     count = len(parts) if isinstance(parts, tuple) else 0
     outputs = tuple(f"y{i}" for i in range(count))
     value = graph.add(op, *names, name="layer", outputs=outputs, **weights)

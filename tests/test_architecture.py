@@ -21,7 +21,7 @@ LAYERS = [
     {"algorithms"},
     {"ops"},
     {"graph"},
-    {"passes", "memory", "receptive_field"},
+    {"passes", "memory", "receptive_field", "strips"},
     {"plan"},
     {"hdf5_reader"},
     {"graph_json"},

@@ -1,0 +1,91 @@
+"""Chains that run strip by strip compute what their layers compute."""
+
+import numpy as np
+import pytest
+from check import compare, run
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from strategies import generators, whole
+from striate import Graph, kernels, ops
+from striate.passes import optimise
+from striate.plan import PackedWeights, Plan
+
+CACHES = [2 << 10, 8 << 10, 20 << 10]
+"""Second-level caches so small that even these nets have strips."""
+
+
+def algorithms(graph, shapes=None):
+    shapes = shapes or graph.default_shapes()
+    plan = Plan(graph, shapes, kernels.ISA, 1, PackedWeights())
+    return [stage.step.algorithm for stage in plan.stages]
+
+
+@st.composite
+def chains(draw):
+    """Draw (graph, input shape): pointwise, depthwise, pointwise, or two of them."""
+    rng = draw(generators())
+    rows, pixels = draw(st.integers(4, 22)), draw(st.integers(3, 18))
+    channels, wide = draw(st.integers(3, 19)), draw(st.integers(8, 40))
+    size, stride = draw(st.sampled_from([1, 2, 3, 5])), draw(st.integers(1, 3))
+    padding = [[draw(st.integers(0, size - 1)) for _ in range(2)] for _ in range(2)]
+    assume(rows + sum(padding[0]) >= size and pixels + sum(padding[1]) >= size)
+    kind = draw(st.sampled_from(["pdp", "pd", "dp"]))
+    batch = draw(st.integers(1, 2))
+    graph = Graph("chain")
+    x = y = graph.input("x", ("N", rows, pixels, channels))
+    if kind[0] == "p":
+        kernel, bias = whole(rng, (1, 1, channels, wide)), whole(rng, (wide,))
+        y = graph.add(ops.Conv(), y, kernel=kernel, bias=bias)
+        y = graph.add(ops.Clip(-30.0, 60.0), y)
+        channels = wide
+    op = ops.Conv(stride, padding=padding, groups=channels)
+    kernel, bias = whole(rng, (size, size, 1, channels)), whole(rng, (channels,))
+    y = graph.add(ops.Relu(), graph.add(op, y, kernel=kernel, bias=bias))
+    if kind[-1] == "p":
+        y = graph.add(ops.Conv(), y, kernel=whole(rng, (1, 1, channels, 6)))
+        specs = graph.specs()
+        if specs[x].shape == specs[y].shape:
+            y = graph.add(ops.Add(), y, x)
+    graph.output(y)
+    return graph, (batch, rows, pixels, graph.inputs[0].shape[-1])
+
+
+@given(case=chains(), rng=generators(), cache=st.sampled_from(CACHES))
+def test_strips_are_exact_on_whole_numbers(case, rng, cache):
+    graph, shape = case
+    feeds = {"x": whole(rng, shape)}
+    (wanted,) = graph.reference({"x": feeds["x"].astype(np.float64)}).values()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "LEVEL2_BYTES", cache)
+        for isa in kernels.SUPPORTED:
+            (alone,) = run(graph, feeds, isa, 1)
+            compare(alone, wanted, 0.0, isa)
+            for threads in (2, 3):
+                np.testing.assert_array_equal(run(graph, feeds, isa, threads)[0], alone)
+
+
+def mobile(size):
+    rng = np.random.default_rng(4)
+    graph = Graph("mobile")
+    x = graph.input("x", ("N", size, size, 24))
+    y = graph.add(ops.Conv(), x, kernel=rng.standard_normal((1, 1, 24, 144)))
+    y = graph.add(ops.Clip(0.0, 6.0), y, name="wide")
+    op = ops.Conv(padding=1, groups=144)
+    y = graph.add(op, y, kernel=rng.standard_normal((3, 3, 1, 144)))
+    y = graph.add(ops.Conv(), y, kernel=rng.standard_normal((1, 1, 144, 24)))
+    graph.output(graph.add(ops.Add(), y, x))
+    return graph
+
+
+def test_a_chain_is_one_step_where_it_does_not_fit_the_cache(monkeypatch):
+    monkeypatch.setattr(kernels, "LEVEL2_BYTES", 1 << 20)
+    assert any("strips" in name for name in algorithms(optimise(mobile(56))))
+    assert not any("strips" in name for name in algorithms(optimise(mobile(8))))
+
+
+def test_a_chain_whose_middle_is_wanted_is_not_fused(monkeypatch):
+    monkeypatch.setattr(kernels, "LEVEL2_BYTES", 1 << 20)
+    graph = mobile(56)
+    graph.output("wide")
+    names = algorithms(optimise(graph))
+    assert not any("pointwise, depthwise" in name for name in names)
