@@ -17,11 +17,14 @@ exp             1.5  sigmoid         3    gelu            8
 expm1 (x <= 0)  1.5  tanh            3    erfc (x >= 0)   8
 log             1    silu            3    softplus        3
 erf             2    hard swish      3    mish            5
+selu            3.5  celu            3.5  softsign        1.5
 ==============  ===  ==============  ===  ==============  ===
 
 The tanh form of GELU is x / (1 + exp(-2 u)); a relative error of u is one of the result
 2 |u| times as large, which matters only where the result is tiny: 4 + 8 |u| units.
-At minus infinity silu, hard swish, gelu and mish give NaN, as their formulas do.
+So it is with alpha x in swish: 3 + 2 |alpha x| units.
+At minus infinity silu, swish, hard swish, gelu and mish give NaN, as their formulas do;
+so does softsign at both ends.
 """
 
 from libc.math cimport INFINITY, NAN
@@ -48,6 +51,16 @@ cdef enum:
     NEG = 17
     ERF = 18
     RECIPROCAL = 19
+    SELU = 20
+    CELU = 21
+    SOFTSIGN = 22
+    THRESHOLD = 23
+    SHRINK = 24
+    SWISH = 25
+    SIGN = 26
+    FLOOR = 27
+    CEIL = 28
+    ROUND = 29
 
 
 cdef inline vec reduced(vec x, vec rest, vec* n) noexcept nogil:
@@ -200,13 +213,41 @@ cdef inline vec vgelu_tanh(vec x) noexcept nogil:
     return x / (splat(1) + vexp(splat(-1.59576912) * u))
 
 
+cdef inline vec vround(vec x) noexcept nogil:
+    """Return the nearest whole number, ties to even."""
+    cdef vec a = vabs(x)
+    cdef vec r = (a + splat(8388608)) - splat(8388608)
+    return choose(below(a, splat(8388608)), copysign_of(r, x), x)
+
+
+cdef inline vec vfloor(vec x) noexcept nogil:
+    """Return the largest whole number that is not above x."""
+    cdef vec r = vround(x)
+    return choose(above(r, x), r - splat(1), r)
+
+
+cdef inline vec vceil(vec x) noexcept nogil:
+    """Return the smallest whole number that is not below x."""
+    cdef vec r = vround(x)
+    return choose(below(r, x), r + splat(1), r)
+
+
+cdef inline vec vshrink(vec lambd, vec bias, vec x) noexcept nogil:
+    """Return x moved towards zero by bias, zero between -lambd and lambd."""
+    cdef vec r = choose(above(x, lambd), x - bias, splat(0))
+    r = choose(below(x, -lambd), x + bias, r)
+    return choose(unordered(x), x, r)
+
+
 cdef inline vec activate(
     const int code, float alpha, float beta, vec x
 ) noexcept nogil:
     """Return the function `code` of x.
 
     CLAMP limits x to alpha .. beta; LEAKY and ELU scale the negative part by alpha;
-    HARD_SIGMOID is CLAMP(alpha x + beta) to 0 .. 1; the others have no parameters.
+    HARD_SIGMOID is CLAMP(alpha x + beta) to 0 .. 1; SELU is beta ELU, CELU has a slope
+    of 1 at zero; THRESHOLD drops what is not above alpha; SHRINK has the threshold alpha
+    and the bias beta; SWISH is x SIGMOID(alpha x); the others have no parameters.
     """
     if code == NONE:
         return x
@@ -247,4 +288,28 @@ cdef inline vec activate(
         return -x
     if code == ERF:
         return verf(x)
+    if code == SELU:
+        return splat(beta) * choose(above(x, splat(0)), x, splat(alpha) * vexpm1(x))
+    if code == CELU:
+        return choose(
+            below(x, splat(0)), splat(alpha) * vexpm1(x / splat(alpha)), x
+        )
+    if code == SOFTSIGN:
+        return x / (splat(1) + vabs(x))
+    if code == THRESHOLD:
+        return choose(above(x, splat(alpha)) | unordered(x), x, splat(0))
+    if code == SHRINK:
+        return vshrink(splat(alpha), splat(beta), x)
+    if code == SWISH:
+        return x / (splat(1) + vexp(splat(-alpha) * x))
+    if code == SIGN:
+        return choose(
+            above(x, splat(0)), splat(1), choose(below(x, splat(0)), splat(-1), x)
+        )
+    if code == FLOOR:
+        return vfloor(x)
+    if code == CEIL:
+        return vceil(x)
+    if code == ROUND:
+        return vround(x)
     return splat(1) / x

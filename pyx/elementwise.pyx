@@ -13,7 +13,10 @@ than a clamp is a second pass over the block while it is in the first-level cach
 The output may be any of the operands with the same strides.
 """
 
-from libc.math cimport INFINITY, powf
+from libc.math cimport (
+    INFINITY, acosf, acoshf, asinf, asinhf, atanf, atanhf, cosf, coshf, powf, sinf, sinhf,
+    tanf,
+)
 from activation cimport *
 from loops cimport BLOCK, Block, Nest, block_at, nest
 from simd cimport *
@@ -43,14 +46,37 @@ KINDS = {
 }
 """The operations of `binary` by name."""
 
+cdef enum Library:
+    SIN = 100
+    COS
+    TAN
+    ASIN
+    ACOS
+    ATAN
+    SINH
+    COSH
+    ASINH
+    ACOSH
+    ATANH
+
+ctypedef float (*Function)(float) noexcept nogil
+
 CODES = {
     "NONE": NONE, "CLAMP": CLAMP, "LEAKY": LEAKY, "ELU": ELU, "SIGMOID": SIGMOID,
     "TANH": TANH, "SILU": SILU, "HARD_SIGMOID": HARD_SIGMOID, "HARD_SWISH": HARD_SWISH,
     "GELU": GELU, "GELU_TANH": GELU_TANH, "SOFTPLUS": SOFTPLUS, "MISH": MISH,
     "EXP": EXP, "LOG": LOG, "SQRT": SQRT, "ABS": ABS, "NEG": NEG, "ERF": ERF,
-    "RECIPROCAL": RECIPROCAL,
+    "RECIPROCAL": RECIPROCAL, "SELU": SELU, "CELU": CELU, "SOFTSIGN": SOFTSIGN,
+    "THRESHOLD": THRESHOLD, "SHRINK": SHRINK, "SWISH": SWISH, "SIGN": SIGN,
+    "FLOOR": FLOOR, "CEIL": CEIL, "ROUND": ROUND,
 }
 """The activation codes of ``activation.pxd`` by name."""
+
+LIBRARY_CODES = {
+    "SIN": SIN, "COS": COS, "TAN": TAN, "ASIN": ASIN, "ACOS": ACOS, "ATAN": ATAN,
+    "SINH": SINH, "COSH": COSH, "ASINH": ASINH, "ACOSH": ACOSH, "ATANH": ATANH,
+}
+"""Codes of functions that only `unary` knows: the C library computes them."""
 
 
 cdef struct Geometry:
@@ -202,6 +228,43 @@ cdef inline void activate_rows(
         x += x_stride
 
 
+cdef Function library(int code) noexcept nogil:
+    """Return the C library's function of that code."""
+    if code == SIN:
+        return sinf
+    if code == COS:
+        return cosf
+    if code == TAN:
+        return tanf
+    if code == ASIN:
+        return asinf
+    if code == ACOS:
+        return acosf
+    if code == ATAN:
+        return atanf
+    if code == SINH:
+        return sinhf
+    if code == COSH:
+        return coshf
+    if code == ASINH:
+        return asinhf
+    if code == ACOSH:
+        return acoshf
+    return atanhf
+
+
+cdef void library_rows(
+    Function function, const Block* b, float* out, const float* x, Py_ssize_t x_stride
+) noexcept nogil:
+    """Write one block of a function of the C library."""
+    cdef Py_ssize_t row, i
+    for row in range(b.rows):
+        for i in range(b.n):
+            out[i] = function(x[i])
+        out += b.stride[0]
+        x += x_stride
+
+
 cdef void activate_block(
     const Geometry* g, const Block* b, float* out, const float* x, Py_ssize_t x_stride
 ) noexcept nogil:
@@ -234,6 +297,8 @@ cdef void activate_block(
         activate_rows(EXP, g, b, out, x, x_stride)
     elif g.code == LOG:
         activate_rows(LOG, g, b, out, x, x_stride)
+    elif g.code >= SIN:
+        library_rows(library(g.code), b, out, x, x_stride)
     else:
         activate_rows(g.code, g, b, out, x, x_stride)
 
@@ -296,7 +361,7 @@ def unary(shape, out_strides, x_strides, int code, float alpha, float beta):
     out_strides, x_strides : tuple of int
         In elements; 1 along the last axis unless it has one element.
     code, alpha, beta
-        The activation, as in ``activation.pxd``.
+        The activation, as in ``activation.pxd``, or one of LIBRARY_CODES.
     """
     cdef Geometry g
     g.nest = nest(shape, (out_strides, x_strides))

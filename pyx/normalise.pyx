@@ -112,37 +112,65 @@ cdef inline float scale_of(const Geometry* g, float total) noexcept nogil:
     return 0 if total == 0 else 1 / total
 
 
+cdef inline void reach(
+    const Geometry* g, Py_ssize_t outer, Py_ssize_t axes, Py_ssize_t* offset
+) noexcept nogil:
+    """Set each operand's offset at `outer`, counted over the first reduced axes."""
+    if axes > 1:
+        locate(&g.reduced, outer, axes, offset)
+    else:
+        offset[0] = offset[1] = offset[2] = offset[3] = 0
+
+
 cdef inline float sum_of_rows(
     const bint square, const bint magnitude, const Geometry* g, const float* x, float mean
 ) noexcept nogil:
     """Return the sum over one set that lies in dense rows."""
     cdef Py_ssize_t last = g.reduced.rank - 1, n = g.reduced.shape[last]
-    cdef Py_ssize_t outer, k
+    cdef Py_ssize_t rows = g.reduced.shape[last - 1]
+    cdef Py_ssize_t outer, row, k
     cdef Py_ssize_t offset[4]
+    cdef int tail = <int>(n % LANES)
     cdef vec shift = splat(mean)
     cdef vec v
     cdef const float* p
     cdef int i
     cdef Sum s
     begin(&s)
-    for outer in range(g.reduced.work // n):
-        locate(&g.reduced, outer, last, offset)
+    for outer in range(g.reduced.work // (n * rows)):
+        reach(g, outer, last - 1, offset)
         p = x + offset[1]
-        k = 0
-        while k + WIDE * LANES <= n:
-            for i in range(WIDE):
-                s.part[i] = s.part[i] + term(
-                    square, magnitude, load(p + k + i * LANES), shift
-                )
-            keep_short(&s)
-            k += WIDE * LANES
-        while k < n:
-            i = <int>min(n - k, <Py_ssize_t>LANES)
-            v = term(square, magnitude, load_n(p + k, i), shift)
-            s.part[0] = s.part[0] + choose(first_lanes(i), v, splat(0))
-            keep_short(&s)
-            k += LANES
+        for row in range(rows):
+            k = 0
+            while k + WIDE * LANES <= n:
+                for i in range(WIDE):
+                    s.part[i] = s.part[i] + term(
+                        square, magnitude, load(p + k + i * LANES), shift
+                    )
+                keep_short(&s)
+                k += WIDE * LANES
+            for i in range(WIDE - 1):
+                if k + LANES <= n:
+                    s.part[i] = s.part[i] + term(square, magnitude, load(p + k), shift)
+                    k += LANES
+            if tail:
+                v = term(square, magnitude, load_part(p + k, tail), shift)
+                s.part[3] = s.part[3] + choose(first_lanes(tail), v, splat(0))
+            if n % (WIDE * LANES):
+                keep_short(&s)
+            p += g.reduced.strides[1][last - 1]
     return sum_lanes(finished(&s))
+
+
+cdef inline void write_vector(
+    const bint gammas, const bint betas, float* out, const float* x, const float* gamma,
+    const float* beta, vec mean, vec scale, int lanes
+) noexcept nogil:
+    """Write one vector; gammas and betas say whether those are dense along it."""
+    cdef vec v = (load_n(x, lanes) - mean) * scale
+    v = v * (load_n(gamma, lanes) if gammas else splat(gamma[0]))
+    v = v + (load_n(beta, lanes) if betas else splat(beta[0]))
+    store_n(out, v, lanes)
 
 
 cdef inline void write_rows(
@@ -151,24 +179,36 @@ cdef inline void write_rows(
 ) noexcept nogil:
     """Write one set; gammas and betas say whether those are dense along the rows."""
     cdef Py_ssize_t last = g.reduced.rank - 1, n = g.reduced.shape[last]
-    cdef Py_ssize_t outer, k
+    cdef Py_ssize_t rows = g.reduced.shape[last - 1]
+    cdef Py_ssize_t outer, row, k
     cdef Py_ssize_t offset[4]
     cdef const float* a
     cdef const float* b
-    cdef vec v
-    cdef int i
-    for outer in range(g.reduced.work // n):
-        locate(&g.reduced, outer, last, offset)
+    cdef const float* p
+    cdef float* o
+    for outer in range(g.reduced.work // (n * rows)):
+        reach(g, outer, last - 1, offset)
+        o = out + offset[0]
+        p = x + offset[1]
         a = gamma + offset[2]
         b = beta + offset[3]
-        k = 0
-        while k < n:
-            i = <int>min(n - k, <Py_ssize_t>LANES)
-            v = (load_n(x + offset[1] + k, i) - splat(mean)) * splat(scale)
-            v = v * (load_n(a + k, i) if gammas else splat(a[0]))
-            v = v + (load_n(b + k, i) if betas else splat(b[0]))
-            store_n(out + offset[0] + k, v, i)
-            k += LANES
+        for row in range(rows):
+            k = 0
+            while k + LANES <= n:
+                write_vector(
+                    gammas, betas, o + k, p + k, a + k * gammas, b + k * betas,
+                    splat(mean), splat(scale), LANES,
+                )
+                k += LANES
+            if k < n:
+                write_vector(
+                    gammas, betas, o + k, p + k, a + k * gammas, b + k * betas,
+                    splat(mean), splat(scale), <int>(n - k),
+                )
+            o += g.reduced.strides[0][last - 1]
+            p += g.reduced.strides[1][last - 1]
+            a += g.reduced.strides[2][last - 1]
+            b += g.reduced.strides[3][last - 1]
 
 
 cdef inline void note(
@@ -182,43 +222,56 @@ cdef inline void note(
         (<float*>operand[5])[offset[1]] = scale
 
 
+cdef inline void normalise_rows(
+    const Geometry* g, char** operand, Py_ssize_t unit, const Py_ssize_t* offset
+) noexcept nogil:
+    """Do one set."""
+    cdef Py_ssize_t last = g.reduced.rank - 1
+    cdef bint gammas = g.reduced.strides[2][last] != 0
+    cdef bint betas = g.reduced.strides[3][last] != 0
+    cdef float* out = <float*>operand[0] + offset[0]
+    cdef const float* x = <const float*>operand[1] + offset[1]
+    cdef const float* gamma = <const float*>operand[2] + offset[2]
+    cdef const float* beta = <const float*>operand[3] + offset[3]
+    cdef float mean = 0, scale
+    if g.kind == STANDARD or g.kind == DEVIATION:
+        mean = sum_of_rows(False, False, g, x, 0) / g.count
+    if g.kind == L1:
+        scale = sum_of_rows(False, True, g, x, 0)
+    else:
+        scale = sum_of_rows(True, False, g, x, mean)
+    scale = scale_of(g, scale)
+    if gammas and betas:
+        write_rows(True, True, g, out, x, gamma, beta, mean, scale)
+    elif gammas:
+        write_rows(True, False, g, out, x, gamma, beta, mean, scale)
+    elif betas:
+        write_rows(False, True, g, out, x, gamma, beta, mean, scale)
+    else:
+        write_rows(False, False, g, out, x, gamma, beta, mean, scale)
+    note(g, operand, unit, mean, scale)
+
+
 cdef void run_rows(
     char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
 ) noexcept nogil:
     cdef const Geometry* g = <const Geometry*>geometry
-    cdef Py_ssize_t last = g.reduced.rank - 1
-    cdef bint gammas = g.reduced.strides[2][last] != 0
-    cdef bint betas = g.reduced.strides[3][last] != 0
+    cdef Py_ssize_t last = g.kept.rank - 1, n = g.kept.shape[last]
     cdef Py_ssize_t offset[4]
-    cdef Py_ssize_t unit
-    cdef float mean, scale
-    cdef float* out
-    cdef const float* x
-    cdef const float* gamma
-    cdef const float* beta
-    for unit in range(share(g.work, part, parts), share(g.work, part + 1, parts)):
-        locate(&g.kept, unit, g.kept.rank, offset)
-        out = <float*>operand[0] + offset[0]
-        x = <const float*>operand[1] + offset[1]
-        gamma = <const float*>operand[2] + offset[2]
-        beta = <const float*>operand[3] + offset[3]
-        mean = 0
-        if g.kind == STANDARD or g.kind == DEVIATION:
-            mean = sum_of_rows(False, False, g, x, 0) / g.count
-        if g.kind == L1:
-            scale = sum_of_rows(False, True, g, x, 0)
-        else:
-            scale = sum_of_rows(True, False, g, x, mean)
-        scale = scale_of(g, scale)
-        if gammas and betas:
-            write_rows(True, True, g, out, x, gamma, beta, mean, scale)
-        elif gammas:
-            write_rows(True, False, g, out, x, gamma, beta, mean, scale)
-        elif betas:
-            write_rows(False, True, g, out, x, gamma, beta, mean, scale)
-        else:
-            write_rows(False, False, g, out, x, gamma, beta, mean, scale)
-        note(g, operand, unit, mean, scale)
+    cdef Py_ssize_t unit = share(g.work, part, parts)
+    cdef Py_ssize_t end = share(g.work, part + 1, parts)
+    cdef Py_ssize_t at = unit % n
+    cdef int j
+    locate(&g.kept, unit, g.kept.rank, offset)
+    while unit < end:
+        normalise_rows(g, operand, unit, offset)
+        unit += 1
+        at += 1
+        for j in range(4):
+            offset[j] += g.kept.strides[j][last]
+        if at == n:
+            at = 0
+            locate(&g.kept, unit, g.kept.rank, offset)
 
 
 cdef inline vec sum_of_columns(
@@ -235,7 +288,7 @@ cdef inline vec sum_of_columns(
     cdef Sum s
     begin(&s)
     for outer in range(g.reduced.work // n):
-        locate(&g.reduced, outer, last, offset)
+        reach(g, outer, last, offset)
         p = x + offset[1]
         k = 0
         while k + WIDE <= n:
@@ -266,18 +319,14 @@ cdef inline void write_columns(
     cdef const float* p
     cdef const float* a
     cdef const float* b
-    cdef vec v
     for outer in range(g.reduced.work // n):
-        locate(&g.reduced, outer, last, offset)
+        reach(g, outer, last, offset)
         o = out + offset[0]
         p = x + offset[1]
         a = gamma + offset[2]
         b = beta + offset[3]
         for k in range(n):
-            v = (load_n(p, lanes) - mean) * scale
-            v = v * (load_n(a, lanes) if gammas else splat(a[0]))
-            v = v + (load_n(b, lanes) if betas else splat(b[0]))
-            store_n(o, v, lanes)
+            write_vector(gammas, betas, o, p, a, b, mean, scale, lanes)
             o += g.reduced.strides[0][last]
             p += g.reduced.strides[1][last]
             a += g.reduced.strides[2][last]

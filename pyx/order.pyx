@@ -2,14 +2,17 @@
 
 # Design
 The place of one extreme is found for CHUNK neighbours at once where the tensor is dense
-across the axis, and by a plain scan elsewhere. For the first k, a heap of the k best so
+across the axis. Along a dense row of floats the extreme is found by vectors, then its
+place; anything else is scanned. For the first k, a heap of the k best so
 far is kept, its worst on top; it is sorted at the end. An element is better than another
 if it is larger (or smaller), then if it comes earlier, so there are no ties. NaN counts
 as larger than all numbers.
 """
 
+from libc.math cimport INFINITY
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from loops cimport Nest, locate, merged, nest
+from simd cimport *
 from step cimport bound, share
 
 cdef enum:
@@ -90,6 +93,37 @@ cdef inline bint beats_nan_low(
     return beats(largest, even, x, y)
 
 
+cdef Py_ssize_t extreme_of_row(
+    const bint largest, const bint even, const float* x, Py_ssize_t n
+) noexcept nogil:
+    """Return the place of the extreme of a dense row, or -1 if there is a NaN."""
+    cdef vec best = splat(-INFINITY), v
+    cdef vec odd = splat(0)
+    cdef Py_ssize_t k, whole = n // LANES
+    cdef float most
+    for k in range(whole):
+        v = load(x + k * LANES)
+        odd = choose(unordered(v), splat(1), odd)
+        best = vmax(best, v if largest else -v)
+    if n % LANES:
+        v = load_part(x + whole * LANES, <int>(n % LANES))
+        odd = choose(unordered(v), splat(1), odd)
+        v = v if largest else -v
+        best = vmax(best, choose(first_lanes(<int>(n % LANES)), v, best))
+    if max_lanes(odd) > 0:
+        return -1
+    most = max_lanes(best) if largest else -max_lanes(best)
+    if even:
+        k = n - 1
+        while x[k] != most:
+            k -= 1
+    else:
+        k = 0
+        while x[k] != most:
+            k += 1
+    return k
+
+
 cdef inline void extremes(
     const bint largest, const bint even, int64_t* out, const number* x,
     const Extreme* g, Py_ssize_t n,
@@ -97,6 +131,12 @@ cdef inline void extremes(
     cdef number best[CHUNK]
     cdef int64_t at[CHUNK]
     cdef Py_ssize_t k, i
+    if number is float:
+        if n == 1 and g.step == 1:
+            k = extreme_of_row(largest, even, x, g.n)
+            if k >= 0:
+                out[0] = k
+                return
     for i in range(n):
         best[i] = x[i]
         at[i] = 0

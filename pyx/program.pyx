@@ -209,17 +209,15 @@ cdef class Context:
         ValueError, BufferError
             If an array has the wrong number of bytes or is not contiguous.
         """
-        cdef Py_buffer views[16]
+        cdef Py_buffer* views
         cdef double[::1] stamps
         cdef Run run
         cdef Program program = self.program
         cdef Py_ssize_t i, slot, held = 0, count = len(arrays)
         cdef Py_ssize_t readable = count - program.written
         cdef Place place
-        if count > 16 or count != len(program.external_bytes):
-            raise ValueError(
-                f"{count} arrays, wanted {len(program.external_bytes)} (at most 16)"
-            )
+        if count != len(program.external_bytes):
+            raise ValueError(f"{count} arrays, wanted {len(program.external_bytes)}")
         run.calls = self.calls
         run.count = program.count
         run.times = NULL
@@ -228,6 +226,9 @@ cdef class Context:
             if stamps.shape[0] != program.count + 1:
                 raise ValueError("times wants one element more than there are steps")
             run.times = &stamps[0]
+        views = <Py_buffer*>calloc(count + 1, sizeof(Py_buffer))
+        if views == NULL:
+            raise MemoryError()
         try:
             for i in range(count):
                 PyObject_GetBuffer(
@@ -251,6 +252,7 @@ cdef class Context:
         finally:
             for i in range(held):
                 PyBuffer_Release(&views[i])
+            free(views)
 
 
 def workers():

@@ -11,15 +11,12 @@ A position with no taps at all, along any axis, is `outside` and gets a constant
 """
 
 from libc.stdint cimport int32_t
-from libc.string cimport memcpy
 from loops cimport Nest, locate, merged
-from simd cimport *
 from step cimport bound, share
+from taps cimport MOST_TAPS, Taps, add_taps
 
 cdef enum:
     AXES = 3
-    WIDE = 4
-    ROUND = 64
 
 
 cdef struct Geometry:
@@ -31,49 +28,6 @@ cdef struct Geometry:
     Py_ssize_t out_stride[AXES]
     Py_ssize_t x_stride[AXES]
     float outside
-
-
-cdef struct Taps:
-    int count
-    Py_ssize_t offset[ROUND]
-    float weight[ROUND]
-
-
-cdef inline void add_vectors(
-    const int wide, float* out, const float* x, const Taps* t, bint again, int lanes
-) noexcept nogil:
-    """Write `wide` vectors of weighted sums, or add to what is there."""
-    cdef vec total[WIDE]
-    cdef vec w
-    cdef const float* p
-    cdef int i, k
-    for i in range(wide):
-        total[i] = load_n(out + i * LANES, lanes) if again else splat(0)
-    for k in range(t.count):
-        w = splat(t.weight[k])
-        p = x + t.offset[k]
-        for i in range(wide):
-            total[i] = total[i] + w * load_n(p + i * LANES, lanes)
-    for i in range(wide):
-        store_n(out + i * LANES, total[i], lanes)
-
-
-cdef void add_taps(
-    float* out, const float* x, const Taps* t, Py_ssize_t n, bint again
-) noexcept nogil:
-    """Write the weighted sums of n elements, or add to what is there."""
-    cdef Py_ssize_t k = 0
-    if t.count == 1 and t.weight[0] == 1 and not again:
-        memcpy(out, x + t.offset[0], n * sizeof(float))
-        return
-    while k + WIDE * LANES <= n:
-        add_vectors(WIDE, out + k, x + k, t, again, LANES)
-        k += WIDE * LANES
-    while k + LANES <= n:
-        add_vectors(1, out + k, x + k, t, again, LANES)
-        k += LANES
-    if k < n:
-        add_vectors(1, out + k, x + k, t, again, <int>(n - k))
 
 
 cdef inline void fill(float* out, Py_ssize_t n, float value) noexcept nogil:
@@ -104,7 +58,7 @@ cdef void resample(
         for j in range(span[1][1]):
             outer_weight = w[0][i] * w[1][j]
             for k in range(span[2][1]):
-                if t.count == ROUND:
+                if t.count == MOST_TAPS:
                     add_taps(out, x, &t, g.n, again)
                     again = True
                     t.count = 0

@@ -1,10 +1,12 @@
-"""Softmax and its logarithm along one axis.
+"""Softmax, its logarithm and its limit along one axis.
 
 # Design
 Three passes over the positions of the axis: the largest value; the sum of exp(x - largest),
 which the softmax also stores; the quotient. Along the last axis vectors run along the
 axis and their lanes are reduced at the end. Along another axis vectors run along the
 last one, every lane a softmax of its own.
+
+The limit, hardmax, looks for the first largest element and knows no vectors.
 
 A unit of work is one row, or LANES columns. The output may be the input.
 """
@@ -121,6 +123,54 @@ cdef void run_columns(
         )
 
 
+cdef void run_hardmax(
+    char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
+) noexcept nogil:
+    cdef const Geometry* g = <const Geometry*>geometry
+    cdef Py_ssize_t vectors = (g.columns + LANES - 1) // LANES
+    cdef Py_ssize_t offset[2]
+    cdef Py_ssize_t largest[LANES]
+    cdef float best[LANES]
+    cdef Py_ssize_t unit, first, k
+    cdef float* out
+    cdef const float* x
+    cdef int i, lanes
+    for unit in range(share(g.work, part, parts), share(g.work, part + 1, parts)):
+        locate(&g.outer, unit // vectors, g.outer.rank, offset)
+        first = unit % vectors * LANES
+        lanes = <int>min(g.columns - first, <Py_ssize_t>LANES)
+        out = <float*>operand[0] + offset[0] + first
+        x = <const float*>operand[1] + offset[1] + first
+        for i in range(lanes):
+            largest[i] = 0
+            best[i] = x[i]
+        for k in range(1, g.n):
+            for i in range(lanes):
+                if not (x[k * g.x_stride + i] <= best[i]) and best[i] == best[i]:
+                    largest[i] = k
+                    best[i] = x[k * g.x_stride + i]
+        for k in range(g.n):
+            for i in range(lanes):
+                out[k * g.out_stride + i] = 1 if largest[i] == k else 0
+
+
+cdef Geometry along(tuple shape, tuple out_strides, tuple x_strides, Py_ssize_t axis):
+    """Return the geometry; the work is counted in vectors of columns."""
+    cdef Geometry g
+    cdef Py_ssize_t last = len(shape) - 1
+    rest = [a for a in range(last) if a != axis]
+    g.outer = merged(
+        tuple([shape[a] for a in rest]),
+        (tuple([out_strides[a] for a in rest]), tuple([x_strides[a] for a in rest])),
+    )
+    g.n = shape[axis]
+    g.log = False
+    g.out_stride, g.x_stride = out_strides[axis], x_strides[axis]
+    g.columns = 1 if axis == last else shape[last]
+    g.work = g.outer.work * ((g.columns + LANES - 1) // LANES)
+    return g
+
+
 def softmax(tuple shape, tuple out_strides, tuple x_strides, Py_ssize_t axis, bint log):
     """Return the kernel of softmax along `axis`, or of its logarithm.
 
@@ -137,19 +187,17 @@ def softmax(tuple shape, tuple out_strides, tuple x_strides, Py_ssize_t axis, bi
     log : bool
         Whether to write ``x - log(sum(exp(x)))``.
     """
-    cdef Geometry g
-    cdef Py_ssize_t last = len(shape) - 1
-    rest = [a for a in range(last) if a != axis]
-    g.outer = merged(
-        tuple([shape[a] for a in rest]),
-        (tuple([out_strides[a] for a in rest]), tuple([x_strides[a] for a in rest])),
-    )
-    g.n = shape[axis]
+    cdef Geometry g = along(shape, out_strides, x_strides, axis)
     g.log = log
-    g.out_stride, g.x_stride = out_strides[axis], x_strides[axis]
-    g.columns = 1 if axis == last else shape[last]
-    g.work = g.outer.work
-    if axis == last:
+    if axis == len(shape) - 1:
         return bound(run_rows, &g, sizeof(g))
-    g.work *= (g.columns + LANES - 1) // LANES
     return bound(run_columns, &g, sizeof(g))
+
+
+def hardmax(tuple shape, tuple out_strides, tuple x_strides, Py_ssize_t axis):
+    """Return the kernel that writes 1 at the first largest element along `axis`, else 0.
+
+    Operands and parameters are those of `softmax`; NaN counts as the largest.
+    """
+    cdef Geometry g = along(shape, out_strides, x_strides, axis)
+    return bound(run_hardmax, &g, sizeof(g))

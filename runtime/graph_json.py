@@ -39,7 +39,7 @@ MAX_LABELS = 1_000_000
 TENSOR = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
 TITLE = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{0,{MAX_TITLE}}}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-INPUT_TYPES = ("float32", "float16", "int8", "uint8", "int32")
+INPUT_TYPES = ("float32", "float16", "int8", "uint8", "int32", "int64", "bool")
 TENSOR_TYPES = (*INPUT_TYPES, "bfloat16")
 
 REQUIRED = {"name", "ops", "inputs", "nodes", "outputs", "tensors"}

@@ -143,6 +143,7 @@ NUMBERS = {
     _integer(1, signed=True): DataType("int8", 1),
     _integer(1, signed=False): DataType("uint8", 1),
     _integer(4, signed=True): DataType("int32", 4),
+    _integer(8, signed=True): DataType("int64", 8),
 }
 STRING = b"\x13\x11\0\0"
 """How the datatype message of a null-padded UTF-8 string starts."""

@@ -281,7 +281,7 @@ class Model:
         Parameters
         ----------
         scores : Array
-            The value that `postprocess` names, without the batch axis.
+            The value that `postprocess` names, for one picture.
         top : int
             How many classes.
         """

@@ -170,7 +170,7 @@ def _graph(
     graph = build(
         description,
         {
-            name: _view(data(f"weights/{name}"), entry)
+            name: check.view(name, data(f"weights/{name}"), entry)
             for name, entry in description.tensors.items()
         },
         check.labels(data("labels"), description.labels) if description.labels else (),
@@ -266,7 +266,8 @@ class _Check:
             )
         for name, entry in tensors.items():
             found = contents.datasets[f"weights/{name}"]
-            if (found.dtype.name, found.shape) != (entry.dtype, entry.shape):
+            stored = "uint8" if entry.dtype == "bool" else entry.dtype
+            if (found.dtype.name, found.shape) != (stored, entry.shape):
                 raise self.refusal(
                     "tensors",
                     f"{name} is {found.dtype.name} {shape_text(found.shape)}, "
@@ -280,6 +281,14 @@ class _Check:
                 raise self.refusal(
                     "limit", f"labels take more than {MAX_LABEL_BYTES} bytes each"
                 )
+
+    def view(self, name: str, data: memoryview, entry: TensorEntry) -> Array:
+        """Return a tensor's bytes as a read-only array."""
+        if entry.dtype == "bool" and np.frombuffer(data, np.uint8).max() > 1:
+            raise self.refusal(
+                "tensors", f"{name} is bool and holds other bytes than 0 and 1"
+            )
+        return _view(data, entry)
 
     def labels(self, data: memoryview, entry: LabelsEntry) -> tuple[str, ...]:
         """Return the class names; each must be printable UTF-8."""
@@ -374,6 +383,8 @@ def _stored(name: str, array: Array, narrow: bool) -> tuple[str, Array]:
         )
     order = array.dtype.newbyteorder("<")
     array = np.asarray(array, order, order="C")
+    if array.dtype == np.bool_ and not narrow:
+        return "bool", array.view(np.uint8)
     if not narrow:
         return array.dtype.name, array
     if array.dtype != np.float32:
@@ -420,6 +431,8 @@ def _hdf5(
         "int8": h5t.STD_I8LE,
         "uint8": h5t.STD_U8LE,
         "int32": h5t.STD_I32LE,
+        "int64": h5t.STD_I64LE,
+        "bool": h5t.STD_U8LE,
     }
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)

@@ -16,11 +16,10 @@ import numpy as np
 from . import ops
 from .graph import Graph, Node
 from .ops.base import Op
-from .spec import Array, Shape, Spec, spec_of
+from .spec import Array, Shape, Spec
 from .window import Window
 
 POSITIONWISE = (
-    ops.Activation,
     ops.And,
     ops.BatchNorm,
     ops.Binary,
@@ -29,16 +28,23 @@ POSITIONWISE = (
     ops.ChannelShuffle,
     ops.Concat,
     ops.Dense,
+    ops.Elementwise,
     ops.Equal,
     ops.Greater,
     ops.GreaterOrEqual,
+    ops.Hardmax,
     ops.Identity,
+    ops.IsInf,
+    ops.IsNaN,
+    ops.LayerNorm,
     ops.Less,
     ops.LessOrEqual,
     ops.LogSoftmax,
+    ops.LpNorm,
     ops.Mean,
     ops.Not,
     ops.Or,
+    ops.RMSNorm,
     ops.Softmax,
     ops.Split,
     ops.Where,
@@ -95,7 +101,6 @@ def receptive_fields(
         By value; empty tuples for what does not depend on an image.
     """
     specs = graph.specs(shapes)
-    params = {name: spec_of(array) for name, array in graph.params.items()}
     rank = max((specs[entry.name].rank for entry in graph.inputs), default=0)
     found: dict[str, Fields] = {}
     for entry in graph.inputs:
@@ -103,21 +108,18 @@ def receptive_fields(
         found[entry.name] = (ReceptiveField(1, 1, 0),) * (rank - 2) if image else ()
     for node in graph.nodes:
         for value in node.outputs:
-            found[value] = _fields(node, specs, params, found, specs[value])
+            found[value] = _fields(graph, node, specs, found, specs[value])
     return found
 
 
 def _fields(
+    graph: Graph,
     node: Node,
     specs: Mapping[str, Spec],
-    params: Mapping[str, Spec],
     found: Mapping[str, Fields],
     out: Spec,
 ) -> Fields:
-    operands: list[Spec | None] = []
-    for kind, name in node.operands():
-        known = specs if kind == "value" else params
-        operands.append(None if name is None else known[name])
+    operands = graph.operand_specs(node, specs)
     window = node.op.window(*operands)
     seen: list[Fields] = []
     for position, value in enumerate(node.reads):

@@ -313,7 +313,7 @@ WRONG = {
     (*CONV, "params", "kernel"): ["fc/kernel", "/etc/passwd", 1, None, "conv1"],
     ("nodes", 2, "attributes", "keepdims"): [0, 1, "false", None, []],
     ("outputs",): [[], ["none"], ["fc", "fc"], "fc", [1], {}, ["image/"]],
-    (*TENSOR, "dtype"): ["float64", "int64", None, 1],
+    (*TENSOR, "dtype"): ["float64", "uint64", None, 1],
     (*TENSOR, "shape"): [3, [3.0], [True], [0], [-3], None, [2**31]],
     (*TENSOR, "sha256"): ["", "0" * 63, "F" * 64, None, 0],
     (*TENSOR, "offset"): [0],

@@ -342,7 +342,7 @@ def test_every_metadata_byte_of_an_index_matters(deep_index):
 @pytest.mark.parametrize("name", [b"\x1b[31m", b"a\nb", b"x" * 128, b"x" * 129])
 def test_messages_are_short_and_safe_to_print(name, tmp_path):
     def edit(root):
-        hostile.store(root, name, np.zeros(3, np.int64))
+        hostile.store(root, name, np.zeros(3, np.uint64))
 
     message = str(refusal(hostile.write(tmp_path / "net.h5", edit=edit).read_bytes()))
     assert message.isprintable()

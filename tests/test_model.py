@@ -166,6 +166,18 @@ def test_any_layer_can_be_asked_for(graph, model):
         np.testing.assert_allclose(found[name], wanted[name], atol=1e-4, rtol=1e-4)
 
 
+def test_every_layer_can_be_asked_for_at_once():
+    graph = Graph()
+    x = graph.input("x", (1, 5))
+    for _ in range(40):
+        x = graph.add(ops.LeakyRelu(0.9), x)
+    graph.output(x)
+    names = [node.name for node in graph.nodes]
+    found = Model(graph).run({"x": -np.ones((1, 5))}, names)
+    for power, name in enumerate(names, 1):
+        np.testing.assert_allclose(found[name], -(0.9**power), rtol=1e-5)
+
+
 def test_unknown_names_are_refused(model):
     with pytest.raises(UnknownLayerError, match=r"no layer 'conv9'.*conv1"):
         model.run({"image": X}, outputs=["conv9"])

@@ -19,6 +19,7 @@ from striate import (
     DTypeError,
     Graph,
     GraphError,
+    Model,
     ModelFormatError,
     Node,
     Postprocess,
@@ -29,7 +30,7 @@ from striate import (
 from striate.hdf5_reader import NUMBERS
 from striate.model_file import read, save
 
-DTYPES = ["float32", "float16", "int8", "uint8", "int32"]
+DTYPES = ["float32", "float16", "int8", "uint8", "int32", "int64", "bool"]
 
 
 def net():
@@ -155,7 +156,36 @@ def test_keeps_every_type_and_rank(dtype, shape, tmp_path):
     found = read(tmp_path / "net.h5")
     assert_same(found, graph)
     with h5py.File(tmp_path / "net.h5") as file:
-        assert file["weights/a/value"].dtype == dtype
+        stored = "uint8" if dtype == "bool" else dtype
+        assert file["weights/a/value"].dtype == stored
+
+
+def test_indices_and_conditions_mean_the_same_when_read(tmp_path):
+    graph = Graph("picked")
+    x = graph.input("x", ("N", 4))
+    rows = graph.input("rows", ("N",), "int64")
+    picked = graph.add(ops.Gather(1), x, indices=np.int64([3, -4, 1]))
+    mask = np.array([True, False, True])
+    chosen = graph.add(ops.Where(), picked, condition=mask, y=np.float32(-1))
+    places = graph.add(ops.Add(), rows, y=np.int64([-(2**62)]))
+    graph.output(chosen, places)
+    save(graph, tmp_path / "net.h5")
+    found = read(tmp_path / "net.h5")
+    assert_same(found, graph)
+    feeds = {"x": np.float32([[1, 2, 3, 4]]), "rows": np.int64([2**62 + 7])}
+    for each in (found.reference(feeds), Model(found).run(feeds)):
+        assert each[chosen].tolist() == [[4, -1, 2]]
+        assert each[places].tolist() == [7]
+
+
+def test_truth_values_are_0_or_1(tmp_path):
+    graph = holding(a=np.array([False, True]))
+    save(graph, tmp_path / "net.h5")
+    content = bytearray((tmp_path / "net.h5").read_bytes())
+    content[-1] = 2
+    error = refusal(bytes(content), verify=False)
+    assert error.code == "tensors"
+    assert "a/value is bool and holds other bytes" in str(error)
 
 
 def test_keeps_every_bit_of_odd_floats(tmp_path):
@@ -174,7 +204,7 @@ def test_stores_little_endian(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "dtype", ["float64", "int64", "int16", "bool", "complex64", "S4", "O"]
+    "dtype", ["float64", "uint64", "int16", "complex64", "S4", "O"]
 )
 def test_refuses_other_types(dtype, tmp_path):
     graph = holding(a=np.zeros(2, np.float32))

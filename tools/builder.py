@@ -23,7 +23,8 @@ import numpy as np
 from striate import Graph, ops
 from striate.errors import UnsupportedModelError
 from striate.graph import Node
-from striate.spec import Array, Spec
+from striate.ops.base import operand_names
+from striate.spec import Array, Spec, spec_of
 from striate.tools.layout import (
     Atom,
     Axis,
@@ -40,7 +41,97 @@ LARGEST = 1 << 28
 """The most elements a constant computed during conversion may have."""
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
-"""What is computed, all of it in float32."""
+"""Element types that are computed in float32."""
+
+DTYPES = ("float32", "int64", "int32", "int8", "uint8", "bool")
+"""Element types of values."""
+
+CARRYING = (
+    ops.Binary,
+    ops.Reduction,
+    ops.And,
+    ops.ArgMax,
+    ops.ArgMin,
+    ops.BitwiseAnd,
+    ops.BitwiseNot,
+    ops.BitwiseOr,
+    ops.BitwiseXor,
+    ops.Cast,
+    ops.Compress,
+    ops.Concat,
+    ops.Constant,
+    ops.ConvInteger,
+    ops.CumSum,
+    ops.DequantizeLinear,
+    ops.Equal,
+    ops.Expand,
+    ops.EyeLike,
+    ops.Flatten,
+    ops.GRU,
+    ops.Gather,
+    ops.GatherElements,
+    ops.GatherND,
+    ops.Greater,
+    ops.GreaterOrEqual,
+    ops.Identity,
+    ops.IsInf,
+    ops.IsNaN,
+    ops.LSTM,
+    ops.Less,
+    ops.LessOrEqual,
+    ops.MatMulInteger,
+    ops.MaxUnpool,
+    ops.NonZero,
+    ops.Not,
+    ops.OneHot,
+    ops.Or,
+    ops.Pad,
+    ops.QLinearConv,
+    ops.QLinearMatMul,
+    ops.QuantizeLinear,
+    ops.RNN,
+    ops.Reshape,
+    ops.ReverseSequence,
+    ops.RoiAlign,
+    ops.ScatterElements,
+    ops.ScatterND,
+    ops.Slice,
+    ops.Split,
+    ops.Tile,
+    ops.TopK,
+    ops.Transpose,
+    ops.Trilu,
+    ops.Unique,
+    ops.Where,
+    ops.Xor,
+)
+"""Operators of more than float32, which say themselves what they do not take."""
+
+LOOSE = (
+    ops.Binary,
+    ops.Elementwise,
+    ops.Cast,
+    ops.Gather,
+    ops.GatherND,
+    ops.Identity,
+    ops.Transpose,
+)
+"""Operators whose settings do not depend on the sizes of what they read."""
+
+
+def computed_dtype(dtype: str) -> str:
+    """Return the element type in which numbers of another are computed.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If there is none.
+    """
+    if dtype in FLOATS:
+        return "float32"
+    if dtype not in DTYPES:
+        raise UnsupportedModelError(f"there are no {dtype} values")
+    return dtype
 
 
 class Builder:
@@ -78,6 +169,8 @@ class Builder:
         self._wanted: dict[str, str] = {}
         self._sites: dict[str, str] = {}
         self._makers: dict[str, Node] = {}
+        self._dtypes: dict[str, str] = {}
+        self._loose: set[str] = set()
 
     @property
     def bindings(self) -> int:
@@ -152,12 +245,20 @@ class Builder:
         key = self._fresh()
         self.inputs[key] = tuple(shape[axis] for axis in stored)
         self._wanted[key] = name
+        dtype = computed_dtype(dtype)
+        self._dtypes[key] = dtype
         self._specs[key] = tuple(
-            Spec(tuple(b[s] if isinstance(s, str) else s for s in self.inputs[key]))
+            Spec(
+                tuple(b[s] if isinstance(s, str) else s for s in self.inputs[key]),
+                dtype,
+            )
             for b in self.bound
         )
-        value = replace(self._value(key, self._specs[key]), dtype=dtype)
-        return value.transpose(inverse(stored))
+        return self._value(key, self._specs[key]).transpose(inverse(stored))
+
+    def loose(self, x: Tensor) -> bool:
+        """Return whether the size of a tensor depends on the values of others."""
+        return isinstance(x, Value) and x.name in self._loose
 
     def number(self, number: float) -> Constant:
         """Return a constant of one number."""
@@ -190,6 +291,17 @@ class Builder:
         if all(isinstance(x, Constant) for x in tensors):
             return self._fold(op, tensors, outputs, weights)
         names = [self._name(x) for x in tensors]
+        if not isinstance(op, CARRYING):
+            other = [self._specs[n][0].dtype for n in names]
+            other += [str(w.dtype) for w in weights.values()]
+            for dtype in other:
+                if dtype not in FLOATS:
+                    raise UnsupportedModelError(f"it computes with {dtype} values")
+        loose = op.dynamic or any(name in self._loose for name in names)
+        if loose and not op.dynamic and not isinstance(op, LOOSE):
+            raise UnsupportedModelError(
+                "it reads a tensor whose size depends on the values"
+            )
         key = self._fresh()
         keys = tuple(self._fresh() for _ in range(outputs)) if outputs > 1 else (key,)
         params = {k: self._weight(w) for k, w in weights.items()}
@@ -201,7 +313,7 @@ class Builder:
                     if name is None
                     else self._specs[name][binding]
                     if kind == "value"
-                    else Spec(self._weights[name].shape)
+                    else spec_of(self._weights[name])
                     for kind, name in node.operands()
                 )
             )
@@ -210,6 +322,8 @@ class Builder:
         results = found if outputs > 1 else [(spec,) for spec in found]
         self.nodes.append(node)
         self._sites[key] = self.site
+        if loose:
+            self._loose.update(keys)
         values = []
         for value, specs in zip(keys, zip(*results, strict=True), strict=True):
             self._specs[value] = specs
@@ -224,6 +338,41 @@ class Builder:
         value = self.apply(op, *tensors, **weights)
         assert isinstance(value, Value)
         return replace(like, name=value.name, dtype=value.dtype)
+
+    def operate(self, op: ops.Op, /, *operands: Tensor | None) -> Tensor:
+        """Apply an operator to its operands in order, None for one left out.
+
+        Constants become weights unless there is nothing else.
+        """
+        return self.operate_split(op, *operands, outputs=1)[0]
+
+    def operate_split(
+        self, op: ops.Op, /, *operands: Tensor | None, outputs: int
+    ) -> tuple[Tensor, ...]:
+        """Apply an operator of several outputs, otherwise as `operate`."""
+        named = dict(zip(operand_names(type(op)), operands, strict=False))
+        given = {name: x for name, x in named.items() if x is not None}
+        free = [x for x in given.values() if isinstance(x, Value)]
+        missing = [name for name, x in named.items() if x is None]
+        for name in missing:
+            later = list(named.values())[list(named).index(name) :]
+            if any(isinstance(x, Value) for x in later):
+                raise UnsupportedModelError(f"{name} is left out before one computed")
+        first = next(iter(given))
+        weights = {
+            name: self.array(x, name)
+            for name, x in given.items()
+            if isinstance(x, Constant) and (free or name != first)
+        }
+        return self.split(op, *(free or (given[first],)), outputs=outputs, **weights)
+
+    def cast(self, x: Tensor, dtype: str) -> Tensor:
+        """Return the tensor with another element type."""
+        if isinstance(x, Constant):
+            return x.map(lambda array: array.astype(dtype))
+        assert isinstance(x, Value)
+        wanted: Any = dtype
+        return x if x.dtype == dtype else self.elementwise(ops.Cast(wanted), x)
 
     def elementwise(self, op: ops.Op, x: Tensor, /, **constants: Array) -> Tensor:
         """Apply an operator that treats every element alike, wherever it lies.
@@ -334,10 +483,6 @@ class Builder:
     def output(self, x: Tensor, name: str) -> None:
         """Declare an output, in the axis order that `x` shows."""
         if isinstance(x, Constant):
-            if x.arrays[0].dtype.kind != "f":
-                raise UnsupportedModelError(
-                    f"output {name!r} is a constant of {x.arrays[0].dtype} numbers"
-                )
             key = self._constant(x)
         else:
             key = self._name(x)
@@ -358,7 +503,7 @@ class Builder:
         names = self._names(kept)
         graph = Graph(name)
         for key, shape in self.inputs.items():
-            graph.input(names[key], shape)
+            graph.input(names[key], shape, self._dtypes[key])
         tensors: dict[str, str] = {}
         for node in kept:
             added: dict[str, Array] = {}
@@ -424,8 +569,6 @@ class Builder:
         if isinstance(x, Constant):
             return self._constant(x)
         assert isinstance(x, Value)
-        if x.dtype not in FLOATS:
-            raise UnsupportedModelError(f"it computes with {x.dtype} values")
         name = self._arrange(x.name, x.stored, x.axes)
         if x.label and name != x.name:
             self._wanted.setdefault(name, x.label)
@@ -436,13 +579,14 @@ class Builder:
         weight = self._weight(self.array(x, "an operand"))
         self.nodes.append(Node(key, ops.Constant(), (), {"value": weight}))
         self._sites[key] = self.site
-        self._specs[key] = (Spec(self._weights[weight].shape),) * self.bindings
+        self._specs[key] = (spec_of(self._weights[weight]),) * self.bindings
         return key
 
     def _weight(self, array: Array) -> str:
         """Keep a weight and return its key."""
         key = f"w{len(self._weights)}"
-        self._weights[key] = np.asarray(array, np.float32, order="C")
+        dtype = computed_dtype(str(array.dtype))
+        self._weights[key] = np.asarray(array, dtype, order="C")
         return key
 
     def _fold(
@@ -458,8 +602,8 @@ class Builder:
         for arrays in zip(*columns, strict=True):
             key = tuple(map(id, arrays))
             if key not in done:
-                named = {k: Spec(w.shape) for k, w in weights.items()}
-                found = op.infer(*(Spec(a.shape) for a in arrays), **named)
+                named = {k: spec_of(w) for k, w in weights.items()}
+                found = op.infer(*(spec_of(a) for a in arrays), **named)
                 for spec in found if isinstance(found, tuple) else (found,):
                     bounded(spec.shape)
                 done[key] = op.reference(*arrays, **weights)

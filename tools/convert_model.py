@@ -1,4 +1,4 @@
-"""The command that turns another framework's model into a model file."""
+"""The command that turns ONNX models into model files, and these into ONNX."""
 
 from __future__ import annotations
 
@@ -25,21 +25,39 @@ from striate.tools.console import (
     progress,
     size_text,
 )
+from striate.tools.to_onnx.model import save_onnx
 
 PROG = "convert_model"
 
 UNSUPPORTED = 1
 """The exit status if the network holds what cannot be converted."""
 
+STORED = (
+    "colour",
+    "size",
+    "shortest_edge",
+    "crop",
+    "interpolation",
+    "scale",
+    "mean",
+    "std",
+    "invert",
+    "labels",
+    "activation",
+)
+"""Options for what only a model file stores."""
+
 EXAMPLE = """\
 example:
   convert_model resnet50.onnx resnet50.h5 --labels imagenet.txt \\
     --shortest-edge 256 --crop 224 \\
     --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+  convert_model resnet50.h5 resnet50.onnx
 
 Images go in and come out of the converted network as (N, H, W, C). With --io source
 they keep the order the source has, (N, C, H, W), so that a program can change its
-runtime and keep its arrays.
+runtime and keep its arrays. The other way round, from a model file to ONNX, the two
+words mean the same orders, and --io source saves the transposes at both ends.
 
 exit status: 0 done; 1 the network holds what cannot be converted, one table tells all
 of it; 2 the command or a file makes no sense, one line tells why.
@@ -48,9 +66,11 @@ of it; 2 the command or a file makes no sense, one line tells why.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert a model as the command line says and return the exit status."""
-    parser = Parser(PROG, "Turn an ONNX model into a model file.", EXAMPLE)
-    parser.add_argument("source", help="the model, an .onnx file")
-    parser.add_argument("target", help="the model file to write, by convention .h5")
+    parser = Parser(PROG, "Turn an ONNX model into a model file, or back.", EXAMPLE)
+    parser.add_argument(
+        "source", help="the model, an .onnx file; a model file if the target is .onnx"
+    )
+    parser.add_argument("target", help="the model file to write, .h5; or an .onnx file")
     parser.add_argument(
         "--io",
         choices=("channels_last", "source"),
@@ -126,15 +146,14 @@ def numbers(text: str) -> tuple[float, ...]:
 def _run(options: argparse.Namespace) -> int:
     target = Path(options.target)
     _require_writable(target, Path(options.source))
+    if target.suffix.lower() == ".onnx":
+        return _export(options, target)
     labels = _labels(options.labels) if options.labels else ()
     preprocess = _preprocess(options)
     try:
         graph = _converted(options)
     except UnsupportedModelError as error:
-        sys.stderr.write(f"{PROG}: {error}\n")
-        if options.json:
-            print_json({"error": str(error), "status": UNSUPPORTED})
-        return UNSUPPORTED
+        return _refused(options, error)
     if options.name:
         graph.name = options.name
         graph.provenance["name"] = options.name
@@ -153,6 +172,66 @@ def _run(options: argparse.Namespace) -> int:
         print_json(summary)
     else:
         _show(summary)
+    return 0
+
+
+def _refused(options: argparse.Namespace, error: UnsupportedModelError) -> int:
+    sys.stderr.write(f"{PROG}: {error}\n")
+    if options.json:
+        print_json({"error": str(error), "status": UNSUPPORTED})
+    return UNSUPPORTED
+
+
+def _export(options: argparse.Namespace, target: Path) -> int:
+    """Write a model file as ONNX, which has no place for pictures and labels."""
+    for name in STORED:
+        if getattr(options, name) is not None:
+            flag = name.replace("_", "-")
+            raise SettingError(f"--{flag} is for model files, not for {target}")
+    graph = striate.read(options.source)
+    graph.name = options.name or graph.name
+    io = "channels_first" if options.io == "source" else "channels_last"
+    try:
+        model = save_onnx(graph, target, io=io)
+    except UnsupportedModelError as error:
+        return _refused(options, error)
+    ends = (
+        {
+            entry.name: [
+                d.dim_param or d.dim_value for d in entry.type.tensor_type.shape.dim
+            ]
+            for entry in entries
+        }
+        for entries in (model.graph.input, model.graph.output)
+    )
+    inputs, outputs = ends
+    nodes = [node.op_type for node in model.graph.node]
+    summary = {
+        "source": options.source,
+        "target": options.target,
+        "bytes": target.stat().st_size,
+        "name": graph.name,
+        "inputs": inputs,
+        "outputs": outputs,
+        "nodes_in": len(graph.nodes),
+        "nodes_out": len(nodes),
+        "transposes": nodes.count("Transpose"),
+        "opset": model.opset_import[0].version,
+    }
+    if options.json:
+        print_json(summary)
+        return 0
+    print_lines(
+        {
+            "converted": f"{options.source} to {options.target}, "
+            f"{size_text(target.stat().st_size)}",
+            "nodes": f"{len(graph.nodes)} in, {len(nodes)} out",
+            "inputs": _shapes(inputs),
+            "outputs": _shapes(outputs),
+            "transposes": str(nodes.count("Transpose") or "none"),
+            "opset": str(model.opset_import[0].version),
+        }
+    )
     return 0
 
 

@@ -31,13 +31,14 @@ def rewrite(graph: Graph) -> tuple[Graph, Counter[str]]:
 def _shared(graph: Graph) -> Graph:
     """Return the graph with weights of the same content stored once."""
     shapes = Counter(array.shape for array in graph.params.values())
-    first: dict[tuple[tuple[int, ...], bytes], str] = {}
+    first: dict[tuple[tuple[int, ...], str, bytes], str] = {}
     same: dict[str, str] = {}
     for name, array in graph.params.items():
         same[name] = name
         if shapes[array.shape] > 1:
             content = hashlib.blake2b(array.data, digest_size=16).digest()
-            same[name] = first.setdefault((array.shape, content), name)
+            key = (array.shape, str(array.dtype), content)
+            same[name] = first.setdefault(key, name)
     return graph.with_nodes(
         replace(node, params={o: same[t] for o, t in node.params.items()})
         for node in graph.nodes

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import striate
 from numpy.typing import NDArray
-from striate import Input, Model, Postprocess, load_image
+from striate import Model
 from striate.errors import ImageError, SettingError
 from striate.spec import shape_text
 from striate.tools.console import (
@@ -135,41 +135,23 @@ def _answers(
             f"{graph.name!r} does not say how a picture becomes its input; "
             "run it on arrays, from Python"
         )
-    entry = graph.inputs[0]
-    post = graph.postprocess or Postprocess(graph.outputs[0])
-    names = [*dict.fromkeys([post.output, *wanted])]
+    score = model.postprocess
+    names = [*dict.fromkeys([score.output, *wanted])]
     answers = Answers()
     with progress("running", shown=len(pictures) > 1) as bar:
         for picture in bar.track(pictures):
             try:
-                x = load_image(picture, graph.preprocess, _fixed_size(entry))
+                x = model.prepare(picture)
             except ImageError as error:
                 answers.skipped.append((picture, str(error)))
                 continue
-            values = model.run({entry.name: x}, names)
-            classes = _classes(values[post.output], post, model.labels, top or post.top)
+            values = model.run({graph.inputs[0].name: x}, names)
+            scores = values[score.output]
+            each = scores.size == scores.shape[-1]
+            classes = model.top_classes(scores, top or score.top) if each else []
             layers = {layer: values[layer] for layer in wanted}
             answers.read.append(Answer(picture, classes, layers))
     return answers
-
-
-def _fixed_size(entry: Input) -> tuple[int, int] | None:
-    """Return the (height, width) of an input that takes pictures of one size."""
-    height, width = entry.shape[1:3]
-    if isinstance(height, int) and isinstance(width, int):
-        return height, width
-    return None
-
-
-def _classes(
-    scores: Array, post: Postprocess, labels: tuple[str, ...], top: int
-) -> list[tuple[str, float]]:
-    """Return the likeliest classes; none if the output is not a score for each."""
-    if scores.size != scores.shape[-1]:
-        return []
-    odds = post.probabilities(scores.reshape(-1).astype(np.float64))
-    best = np.argsort(-odds, kind="stable")[:top]
-    return [(labels[i] if labels else str(i), float(odds[i])) for i in best]
 
 
 def _require_writable(target: Path) -> None:

@@ -30,6 +30,7 @@ from striate.models.architectures.shufflenet import shufflenet_v2
 from striate.models.architectures.squeezenet import squeezenet
 from striate.models.architectures.unet import unet
 from striate.models.architectures.vgg import vgg16
+from striate.models.architectures.yolo import tiny_yolo
 
 __all__ = ["ARCHITECTURES", "parameter_count"]
 
@@ -51,6 +52,7 @@ ARCHITECTURES: dict[str, Callable[..., Graph]] = {
         efficientnet_b0,
         convnext_tiny,
         unet,
+        tiny_yolo,
         m5,
         r3d_18,
     )

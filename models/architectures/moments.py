@@ -68,7 +68,7 @@ def after(op: ops.Op, inputs: Sequence[Moments]) -> tuple[Moments, ...]:
     Operators that only move elements, and those not known here, keep the moments of
     their first input.
     """
-    first = inputs[0]
+    first = inputs[0] if inputs else Moments.standard(1)
     if isinstance(op, ops.Activation):
         return (_bent(op, first),)
     if isinstance(op, ops.Add):

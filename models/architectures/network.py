@@ -16,16 +16,16 @@ Weights = Mapping[str, Array]
 
 RELU = ops.Relu()
 
-STATISTICS = ("mean", "variance")
-"""Operands of a batch norm that are measured, not learned."""
+FIXED = ("mean", "variance", "value")
+"""Operands that are not learned: what batch norms measure, and constants."""
 
 
 def parameter_count(graph: Graph) -> int:
-    """Return the number of learned numbers: batch norms' statistics do not count."""
+    """Return the number of learned numbers: not batch norms' statistics."""
     return sum(
         array.size
         for name, array in graph.params.items()
-        if name.rpartition("/")[2] not in STATISTICS
+        if name.rpartition("/")[2] not in FIXED
     )
 
 
@@ -77,7 +77,7 @@ class Network:
             outputs = tuple(f"{name}.{index}" for index in range(len(op.sizes)))
         added = self.graph.add(op, *xs, name=name, outputs=outputs, **weights)
         values = self.graph.nodes[-1].outputs
-        known = after(op, [self._moments[x] for x in xs]) if xs else ()
+        known = after(op, [self._moments[x] for x in xs])
         self._place(values, known)
         return added
 

@@ -16,20 +16,17 @@ from ..view import View
 from .base import NOTHING, Epilogue, Lowering, Op
 
 
-class Activation(Op, abstract=True):
-    """A function of one number: any shape to the same shape.
-
-    Layers that fuse apply one of these to their result; they need only `code`, `alpha`
-    and `beta`.
-    """
+class Elementwise(Op, abstract=True):
+    """A function of one number: any shape to the same shape."""
 
     function: ClassVar[str]
-    """The name of `code` in ``activation.pxd``."""
+    """The name of `code` in ``elementwise.pyx``."""
 
     @property
     def code(self) -> int:
         """The number by which kernels know the function."""
-        code: int = kernels.load("elementwise").CODES[self.function]
+        module = kernels.load("elementwise")
+        code: int = (module.CODES | module.LIBRARY_CODES)[self.function]
         return code
 
     @property
@@ -56,6 +53,13 @@ class Activation(Op, abstract=True):
             out.shape, out.strides, source.strides, self.code, self.alpha, self.beta
         )
         return [Step(kernel, (out, source), "elementwise")]
+
+
+class Activation(Elementwise, abstract=True):
+    """An elementwise function that any layer that fuses can apply to its result.
+
+    Such layers need only `code`, `alpha` and `beta`.
+    """
 
 
 def require_float32(name: str, *operands: Spec) -> None:
@@ -372,6 +376,317 @@ class Reciprocal(Activation):
     def reference(self, x: Array) -> Array:
         """Return 1 / x."""
         y: Array = np.reciprocal(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Selu(Activation):
+    """Scale `Elu`: gamma x, or gamma alpha (exp(x) - 1) where x <= 0."""
+
+    alpha: float = 1.6732632423543772
+    gamma: float = 1.0507009873554805
+
+    function: ClassVar[str] = "SELU"
+
+    def __post_init__(self) -> None:
+        """Check the fields; raise `ValueError` on one that is not finite."""
+        finite_fields(self, "alpha", "gamma")
+
+    @property
+    def beta(self) -> float:
+        """The scale."""
+        return self.gamma
+
+    def reference(self, x: Array) -> Array:
+        """Return gamma x, or gamma alpha (exp(x) - 1) where x <= 0."""
+        negative = self.alpha * np.expm1(np.minimum(x, 0))
+        y: Array = self.gamma * np.where(x > 0, x, negative)
+        return y
+
+
+@dataclass(frozen=True)
+class Celu(Activation):
+    """Bend negative numbers smoothly: x, or alpha (exp(x / alpha) - 1) where x < 0.
+
+    Parameters
+    ----------
+    alpha : float
+        More than zero.
+    """
+
+    alpha: float = 1.0
+
+    function: ClassVar[str] = "CELU"
+
+    def __post_init__(self) -> None:
+        """Check the field; raise `ValueError` unless it is positive."""
+        finite_fields(self, "alpha")
+        if self.alpha <= 0:
+            raise ValueError(f"alpha {self.alpha}, wanted a positive number")
+
+    def reference(self, x: Array) -> Array:
+        """Return x, or alpha (exp(x / alpha) - 1) where x < 0."""
+        negative = self.alpha * np.expm1(np.minimum(x, 0) / self.alpha)
+        return np.where(x < 0, negative, x)
+
+
+@dataclass(frozen=True)
+class Softsign(Activation):
+    """Squeeze numbers into -1 to 1: x / (1 + |x|); NaN at infinity."""
+
+    function: ClassVar[str] = "SOFTSIGN"
+
+    def reference(self, x: Array) -> Array:
+        """Return x / (1 + |x|)."""
+        y: Array = x / (1 + np.abs(x))
+        return y
+
+
+@dataclass(frozen=True)
+class ThresholdedRelu(Activation):
+    """Replace small numbers by zero: x, or 0 where x <= alpha."""
+
+    alpha: float = 1.0
+
+    function: ClassVar[str] = "THRESHOLD"
+
+    def __post_init__(self) -> None:
+        """Check the field; raise `ValueError` if it is not finite."""
+        finite_fields(self, "alpha")
+
+    def reference(self, x: Array) -> Array:
+        """Return x, or 0 where x <= alpha."""
+        return np.where(x <= self.alpha, 0, x)
+
+
+@dataclass(frozen=True)
+class Shrink(Activation):
+    """Move numbers towards zero: x + bias below -lambd, x - bias above lambd, else 0.
+
+    A bias of zero is the hard, one of `lambd` the soft threshold.
+    """
+
+    bias: float = 0.0
+    lambd: float = 0.5
+
+    function: ClassVar[str] = "SHRINK"
+
+    def __post_init__(self) -> None:
+        """Check the fields; raise `ValueError` on one that is not finite."""
+        finite_fields(self, "bias", "lambd")
+
+    @property
+    def alpha(self) -> float:
+        """The threshold."""
+        return self.lambd
+
+    @property
+    def beta(self) -> float:
+        """The bias."""
+        return self.bias
+
+    def reference(self, x: Array) -> Array:
+        """Return x + bias below -lambd, x - bias above lambd, else 0."""
+        y = np.where(x > self.lambd, x - self.bias, 0 * np.nan_to_num(x))
+        y = np.where(x < -self.lambd, x + self.bias, y)
+        return np.where(np.isnan(x), x, y)
+
+
+@dataclass(frozen=True)
+class Swish(Activation):
+    """Weigh numbers by the sigmoid of alpha x: x / (1 + exp(-alpha x))."""
+
+    alpha: float = 1.0
+
+    function: ClassVar[str] = "SWISH"
+
+    def __post_init__(self) -> None:
+        """Check the field; raise `ValueError` if it is not finite."""
+        finite_fields(self, "alpha")
+
+    def reference(self, x: Array) -> Array:
+        """Return x sigmoid(alpha x)."""
+        y: Array = x * _sigmoid(self.alpha * x)
+        return y
+
+
+@dataclass(frozen=True)
+class Sign(Activation):
+    """Return -1, 0 or 1."""
+
+    function: ClassVar[str] = "SIGN"
+
+    def reference(self, x: Array) -> Array:
+        """Return the sign of x."""
+        y: Array = np.sign(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Floor(Activation):
+    """Round down to a whole number."""
+
+    function: ClassVar[str] = "FLOOR"
+
+    def reference(self, x: Array) -> Array:
+        """Return the largest whole number that is not above x."""
+        y: Array = np.floor(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Ceil(Activation):
+    """Round up to a whole number."""
+
+    function: ClassVar[str] = "CEIL"
+
+    def reference(self, x: Array) -> Array:
+        """Return the smallest whole number that is not below x."""
+        y: Array = np.ceil(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Round(Activation):
+    """Round to the nearest whole number, halves to the even one."""
+
+    function: ClassVar[str] = "ROUND"
+
+    def reference(self, x: Array) -> Array:
+        """Return the nearest whole number."""
+        y: Array = np.rint(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Sin(Elementwise):
+    """Take the sine; NaN at infinity."""
+
+    function: ClassVar[str] = "SIN"
+
+    def reference(self, x: Array) -> Array:
+        """Return sin(x)."""
+        y: Array = np.sin(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Cos(Elementwise):
+    """Take the cosine; NaN at infinity."""
+
+    function: ClassVar[str] = "COS"
+
+    def reference(self, x: Array) -> Array:
+        """Return cos(x)."""
+        y: Array = np.cos(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Tan(Elementwise):
+    """Take the tangent; NaN at infinity."""
+
+    function: ClassVar[str] = "TAN"
+
+    def reference(self, x: Array) -> Array:
+        """Return tan(x)."""
+        y: Array = np.tan(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Asin(Elementwise):
+    """Take the arc sine; NaN outside -1 to 1."""
+
+    function: ClassVar[str] = "ASIN"
+
+    def reference(self, x: Array) -> Array:
+        """Return asin(x)."""
+        y: Array = np.arcsin(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Acos(Elementwise):
+    """Take the arc cosine; NaN outside -1 to 1."""
+
+    function: ClassVar[str] = "ACOS"
+
+    def reference(self, x: Array) -> Array:
+        """Return acos(x)."""
+        y: Array = np.arccos(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Atan(Elementwise):
+    """Take the arc tangent."""
+
+    function: ClassVar[str] = "ATAN"
+
+    def reference(self, x: Array) -> Array:
+        """Return atan(x)."""
+        y: Array = np.arctan(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Sinh(Elementwise):
+    """Take the hyperbolic sine."""
+
+    function: ClassVar[str] = "SINH"
+
+    def reference(self, x: Array) -> Array:
+        """Return sinh(x)."""
+        y: Array = np.sinh(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Cosh(Elementwise):
+    """Take the hyperbolic cosine."""
+
+    function: ClassVar[str] = "COSH"
+
+    def reference(self, x: Array) -> Array:
+        """Return cosh(x)."""
+        y: Array = np.cosh(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Asinh(Elementwise):
+    """Take the inverse of the hyperbolic sine."""
+
+    function: ClassVar[str] = "ASINH"
+
+    def reference(self, x: Array) -> Array:
+        """Return asinh(x)."""
+        y: Array = np.arcsinh(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Acosh(Elementwise):
+    """Take the inverse of the hyperbolic cosine; NaN below 1."""
+
+    function: ClassVar[str] = "ACOSH"
+
+    def reference(self, x: Array) -> Array:
+        """Return acosh(x)."""
+        y: Array = np.arccosh(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Atanh(Elementwise):
+    """Take the inverse of the hyperbolic tangent; NaN outside -1 to 1."""
+
+    function: ClassVar[str] = "ATANH"
+
+    def reference(self, x: Array) -> Array:
+        """Return atanh(x)."""
+        y: Array = np.arctanh(x)
         return y
 
 

@@ -191,7 +191,8 @@ class Div(Binary):
         with np.errstate(all="ignore"):
             z = x // y
             inexact = (y != 0) & (x - z * y != 0)
-            return z + (inexact & ((x < 0) != (y < 0)))
+            z = z + (inexact & ((x < 0) != (y < 0)))
+        return z
 
 
 @dataclass(frozen=True)

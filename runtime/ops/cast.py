@@ -13,7 +13,7 @@ from ..view import View
 from .activation import as_view
 from .base import NOTHING, Epilogue, Lowering, Op
 from .binary import NUMBERS, common_dtype
-from .identity import copy_step
+from .identity import copy_step, scratch_tensor
 
 DType = Literal["float32", "int64", "int32", "int8", "uint8", "bool"]
 
@@ -91,6 +91,5 @@ def as_int64(low: Lowering, x: View | Array) -> tuple[View, list[Step]]:
         return low.constant(np.ascontiguousarray(x, np.int64)), []
     if x.dtype == "int64":
         return x, []
-    wide = low.scratch(x.size, "int64").reshape(x.shape)
-    assert wide is not None
+    wide = scratch_tensor(low, x.shape, "int64")
     return wide, [cast_step(low, wide, x)]

@@ -114,7 +114,7 @@ class Col2Im(Op):
         return [Step(kernel, (out, source, table), "col2im")]
 
     def _table(self, row: int, channels: int) -> Array:
-        """Return, as the kernel reads it, which blocks cover each place of each axis."""
+        """Return which blocks cover each place of each axis, for the kernel."""
         window, counts = self._geometry()
         lists = [[0]] * (3 - len(self.image))
         for axis, n in enumerate(self.image):

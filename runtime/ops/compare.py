@@ -38,7 +38,9 @@ class _Comparison(Op, abstract=True):
         epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the kernel."""
-        return [compare_step(low, self.kind, out, *((y, x) if self.exchanged else (x, y)))]
+        return [
+            compare_step(low, self.kind, out, *((y, x) if self.exchanged else (x, y)))
+        ]
 
 
 def compare_step(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from ..spec import Array, Spec
+from ..spec import Array, Shape, Spec
 from ..step import Step
-from ..view import View
+from ..view import View, contiguous_strides
 from .activation import as_view
 from .base import NOTHING, Epilogue, Lowering, Op
 
@@ -38,6 +39,12 @@ def copy_step(low: Lowering, out: View, x: View, together: bool = False) -> Step
     """Return the step that copies `x` to `out`; they have one shape, do not overlap."""
     kernel = low.load("copy").copy(out.shape, out.strides, x.strides, out.itemsize)
     return Step(kernel, (out, x), "copy", together)
+
+
+def scratch_tensor(low: Lowering, shape: Shape, dtype: str = "float32") -> View:
+    """Return contiguous scratch memory as a tensor."""
+    buffer = low.scratch(math.prod(shape), dtype).buffer
+    return View(buffer, shape, contiguous_strides(shape), 0, dtype)
 
 
 def in_place(out: View, x: View) -> bool:

@@ -32,7 +32,7 @@ MOST_STEPS = 256
 """A step a tile; with more tiles all are done in one."""
 
 LEAST_POSITIONS = 8
-"""With fewer positions a tile, its weights cannot be kept in registers' reach."""
+"""With fewer positions a tile, reading its weights takes longer than using them."""
 
 
 class _Unshared(Op, abstract=True):

@@ -233,8 +233,10 @@ def _check_order(order: str, orders: tuple[str, ...]) -> None:
 
 
 def _distances(shape: Shape, order: str) -> tuple[Shape, int, int, int]:
-    """Return what steps along each spatial axis add to the number of a position, and
-    what an image, a position and a channel add to an index."""
+    """Return what steps along each axis add to the number of a position.
+
+    Then what an image, a position and a channel add to an index.
+    """
     spatial, channels = shape[1:-1], shape[-1]
     positions = int(np.prod(spatial))
     falling = [int(np.prod(spatial[axis + 1 :])) for axis in range(len(spatial))]

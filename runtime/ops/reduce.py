@@ -77,7 +77,9 @@ class Reduction(Op, abstract=True):
     def _reduced(self, rank: int) -> list[int]:
         name = type(self).__name__
         reduced = sorted(normal_axis(axis, rank, name) for axis in self.axes)
-        require(len(set(reduced)) == len(reduced), f"{name}: axes {self.axes} repeat one")
+        require(
+            len(set(reduced)) == len(reduced), f"{name}: axes {self.axes} repeat one"
+        )
         return reduced
 
 

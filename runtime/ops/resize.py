@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,6 +22,9 @@ TOGETHER = 3
 
 TAPS_TOGETHER = 8
 """Axes are resampled in one pass while each result has no more taps than this."""
+
+WORK_OF_A_POSITION = 8
+"""What finding an output position's taps costs, in vector operations."""
 
 COORDINATES = (
     "half_pixel",
@@ -123,10 +127,10 @@ class Resize(Op):
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
         finite_fields(self, "cubic_coefficient", "extrapolation")
-        _one_of(self, "mode", ("nearest", "linear", "cubic"))
-        _one_of(self, "coordinates", COORDINATES)
-        _one_of(self, "nearest", NEAREST)
-        _one_of(self, "keep_aspect", KEEP_ASPECT)
+        one_of(self, "mode", ("nearest", "linear", "cubic"))
+        one_of(self, "coordinates", COORDINATES)
+        one_of(self, "nearest", NEAREST)
+        one_of(self, "keep_aspect", KEEP_ASPECT)
         axes = tuple(self.axes)
         if any(isinstance(a, bool) or not isinstance(a, int) for a in axes):
             raise ValueError(f"axes {axes}, wanted whole numbers")
@@ -208,16 +212,14 @@ class Resize(Op):
     def lower(
         self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
     ) -> list[Step]:
-        """Return one pass for all axes, or one an axis, what shrinks most first."""
+        """Return one pass for all axes, or one an axis, whichever takes least work."""
         source = as_view(low, x)
         tables = self.tables(source.shape)
         if not tables:
             return [copy_step(low, out, source)]
-        passes = [tuple(tables)]
-        taps = math.prod(table.most for table in tables.values())
-        if len(tables) > 1 and (taps > TAPS_TOGETHER or len(tables) > TOGETHER):
-            shrunk = sorted(tables, key=lambda a: out.shape[a] / source.shape[a])
-            passes = [(axis,) for axis in shrunk]
+        passes = min(
+            self._ways(tables), key=lambda way: self._work(way, tables, source.shape)
+        )
         steps = []
         for number, axes in enumerate(passes):
             place = out
@@ -238,6 +240,33 @@ class Resize(Op):
         """Return the taps of every output element, as if in one pass."""
         taps = math.prod(table.most for table in self.tables(x.shape).values())
         return out.size * min(taps, TAPS_TOGETHER)
+
+    def _ways(self, tables: dict[int, Taps]) -> list[list[Shape]]:
+        """Return the ways to divide the axes into passes."""
+        ways: list[list[Shape]] = []
+        taps = math.prod(table.most for table in tables.values())
+        if len(tables) == 1 or (taps <= TAPS_TOGETHER and len(tables) <= TOGETHER):
+            ways.append([tuple(tables)])
+        orders = itertools.permutations(tables) if len(tables) < 4 else [tuple(tables)]
+        ways += [[(axis,) for axis in order] for order in orders]
+        return ways
+
+    def _work(
+        self, passes: list[Shape], tables: dict[int, Taps], shape: Shape
+    ) -> float:
+        """Return the vector operations of all passes over an input of `shape`."""
+        total = 0.0
+        sizes = list(shape)
+        for axes in passes:
+            taps = 1
+            for axis in axes:
+                sizes[axis] = len(tables[axis].first)
+                taps *= tables[axis].most
+            run = product(tuple(sizes[max(axes) + 1 :]))
+            vectors = math.ceil(run / 16)
+            positions = product(tuple(sizes)) // run
+            total += positions * (WORK_OF_A_POSITION + vectors * (taps + 2))
+        return total
 
     def _pass(self, low: Lowering, out: View, x: View, tables: dict[int, Taps]) -> Step:
         operands = [out, x]
@@ -342,14 +371,21 @@ class Resize(Op):
         """Return the weight of an input position at a distance."""
         d = distance
         if self.mode == "linear":
-            return np.maximum(1 - d, 0)
-        a = self.cubic_coefficient
-        near = ((a + 2) * d - (a + 3)) * d * d + 1
-        far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-        return np.where(d <= 1, near, np.where(d < 2, far, 0))
+            hat: Array = np.maximum(1 - d, 0)
+            return hat
+        return cubic_kernel(d, self.cubic_coefficient)
 
 
-def _one_of(op: Any, name: str, words: tuple[str, ...]) -> None:
+def cubic_kernel(distance: Array, a: float) -> Array:
+    """Return the weight of a position at a distance >= 0; `a` is the slope at one."""
+    d = distance
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return np.where(d <= 1, near, np.where(d < 2, far, 0))
+
+
+def one_of(op: Any, name: str, words: tuple[str, ...]) -> None:
+    """Raise `ValueError` unless a field is one of some words."""
     value = getattr(op, name)
     if value not in words:
         raise ValueError(f"{name} {value!r}, wanted one of {', '.join(words)}")

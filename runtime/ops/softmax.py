@@ -1,4 +1,4 @@
-"""Softmax and its logarithm."""
+"""Softmax, its logarithm and its limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .base import NOTHING, Epilogue, Lowering, Op, normal_axis
 
 @dataclass(frozen=True)
 class _Softmax(Op, abstract=True):
-    """What softmax and its logarithm share: the axis."""
+    """What softmax, its logarithm and its limit share: the axis."""
 
     axis: int = -1
 
@@ -73,3 +73,34 @@ class LogSoftmax(_Softmax):
         total = np.exp(shifted).sum(axis=self.axis, keepdims=True)
         y: Array = shifted - np.log(total)
         return y
+
+
+@dataclass(frozen=True)
+class Hardmax(_Softmax):
+    """Mark the largest element along an axis: any shape to the same.
+
+    1 at the first of the largest, 0 elsewhere; NaN counts as the largest.
+
+    Parameters
+    ----------
+    axis : int
+        From the back if negative.
+    """
+
+    def reference(self, x: Array) -> Array:
+        """Return 1 at the first largest element, else 0."""
+        y = np.zeros_like(x)
+        where = np.expand_dims(x.argmax(axis=self.axis), self.axis)
+        np.put_along_axis(y, where, 1, axis=self.axis)
+        return y
+
+    def lower(
+        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
+    ) -> list[Step]:
+        """Return the kernel; `out` may be `x`."""
+        source = as_view(low, x)
+        axis = normal_axis(self.axis, out.rank, "Hardmax")
+        kernel = low.load("softmax").hardmax(
+            out.shape, out.strides, source.strides, axis
+        )
+        return [Step(kernel, (out, source), "hardmax")]

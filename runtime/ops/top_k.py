@@ -85,4 +85,6 @@ class TopK(Op):
             tuple(v.strides[axis] for v in views),
             self.largest,
         )
-        return [Step(kernel, (*views, low.scratch(low.threads * self.k, "int64")), "heap")]
+        return [
+            Step(kernel, (*views, low.scratch(low.threads * self.k, "int64")), "heap")
+        ]

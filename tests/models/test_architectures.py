@@ -24,7 +24,7 @@ PARAMETERS = {
     "efficientnet_b0": 5_288_548,
     "convnext_tiny": 28_589_128,
     "unet": 7_763_041,
-    "tiny_yolo": 0,
+    "tiny_yolo": 1_637_901,
     "m5": 26_915,
     "r3d_18": 33_371_472,
 }

@@ -56,7 +56,10 @@ def test_where_with_weights(n):
 def test_where_passes_on_what_it_does_not_look_at():
     c = np.array([True, False])
     x = np.array([1, np.nan], np.float32)
-    assert check(ops.Where(), c, x, np.float32([np.inf, 2]), exact=True).tolist() == [1, 2]
+    assert check(ops.Where(), c, x, np.float32([np.inf, 2]), exact=True).tolist() == [
+        1,
+        2,
+    ]
 
 
 def test_a_mask_is_made_and_used():

@@ -6,7 +6,7 @@ from check import check, reference, run
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import generators, normal, shapes
-from striate import DTypeError, Graph, ShapeError, Spec, kernels, ops
+from striate import Graph, ShapeError, Spec, kernels, ops
 
 MODES = ["constant", "reflect", "edge", "wrap"]
 
@@ -57,6 +57,15 @@ def test_known_values():
     assert padded("edge") == [1, 1, 1, 2, 3, 4, 4, 4, 4]
     assert padded("reflect") == [3, 2, 1, 2, 3, 4, 3, 2, 1]
     assert padded("wrap") == [3, 4, 1, 2, 3, 4, 1, 2, 3]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "bool"])
+@pytest.mark.parametrize("mode", MODES)
+def test_other_types(mode, dtype):
+    x = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    value = 1 if mode == "constant" else 0
+    y = check(ops.Pad(((0, 1), (2, 0), (1, 3)), mode, value), x, exact=True)
+    assert y.dtype == dtype
 
 
 def test_rejects():

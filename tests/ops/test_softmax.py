@@ -1,4 +1,4 @@
-"""Softmax and its logarithm."""
+"""Softmax, its logarithm and its limit."""
 
 import numpy as np
 import pytest
@@ -70,10 +70,30 @@ def test_nan_and_infinity_as_reference(kind, axis):
     check(kind(axis), x, bound=1e-5)
 
 
+@given(drawn=with_axis(), rng=generators())
+def test_hardmax_marks_the_first_largest(drawn, rng):
+    shape, axis = drawn
+    x = whole(rng, shape) // 4
+    y = check(ops.Hardmax(axis), x, exact=True)
+    assert (y.sum(axis=axis) == 1).all()
+    np.testing.assert_array_equal(y.argmax(axis=axis), x.argmax(axis=axis))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_hardmax_of_nan_and_infinity(axis):
+    nan, inf = np.nan, np.inf
+    x = np.float32([[1, nan, 2, nan], [inf, 1, inf, 2], [-inf] * 4, [nan, inf, 1, 2]])
+    y = check(ops.Hardmax(axis), x if axis else x.T.copy(), exact=True)
+    where = y.argmax(axis=axis)
+    np.testing.assert_array_equal(where, [1, 0, 0, 0])
+
+
 def test_rejects():
     with pytest.raises(
         ShapeError, match="Softmax: axis 2 is outside a tensor of rank 2"
     ):
         ops.Softmax(2).infer(Spec((3, 4)))
+    with pytest.raises(ShapeError, match="Hardmax: axis -3 is outside"):
+        ops.Hardmax(-3).infer(Spec((3, 4)))
     with pytest.raises(ShapeError, match="LogSoftmax: axis -1 is outside"):
         ops.LogSoftmax().infer(Spec(()))

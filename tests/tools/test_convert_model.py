@@ -196,9 +196,9 @@ def test_the_extra_is_not_installed(refused, source, tmp_path, monkeypatch):
 
 def test_what_cannot_be_converted_is_one_table(refused, tmp_path):
     nodes = [
-        node("Det", ["x"], ["p"], name="first"),
-        node("Det", ["x"], ["q"], name="second"),
-        node("NonZero", ["x"], ["y"], name="third"),
+        node("Bernoulli", ["x"], ["p"], name="first"),
+        node("Bernoulli", ["x"], ["q"], name="second"),
+        node("Multinomial", ["x"], ["y"], name="third"),
     ]
     model = onnx_model(nodes, {"x": (N, 3, 3)}, ("p", "q", "y"))
     onnx.save(model, tmp_path / "bad.onnx")
@@ -210,12 +210,13 @@ def test_what_cannot_be_converted_is_one_table(refused, tmp_path):
 
 def test_what_cannot_be_converted_as_json(tmp_path, capsys):
     onnx.save(
-        onnx_model([node("Det", ["x"], ["y"])], {"x": (N, 3, 3)}), tmp_path / "b.onnx"
+        onnx_model([node("Bernoulli", ["x"], ["y"])], {"x": (N, 3, 3)}),
+        tmp_path / "b.onnx",
     )
     assert main([str(tmp_path / "b.onnx"), str(tmp_path / "net.h5"), "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["status"] == 1
-    assert "Det" in answer["error"]
+    assert "Bernoulli" in answer["error"]
 
 
 def test_another_number_of_labels(refused, source, tmp_path):

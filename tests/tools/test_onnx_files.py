@@ -405,7 +405,7 @@ def test_every_unsupported_operator_is_told_at_once(saved):
         node("NonMaxSuppression", ["a", "a"], ["b"], name="nms"),
         node("Frobnicate", ["a"], ["c"], name="frob", domain="com.example"),
         node("Frobnicate", ["c"], ["d"], name="frob_again", domain="com.example"),
-        node("TopK", ["a", "k"], ["e", "f"], name="top"),
+        node("Bernoulli", ["a"], ["e"], name="random"),
         node(
             "MaxPool",
             ["e"],
@@ -422,7 +422,7 @@ def test_every_unsupported_operator_is_told_at_once(saved):
     model = onnx_model(
         nodes,
         {"x": (N, 3, 8, 8)},
-        constants={"w": weights(4, 3, 3, 3), "k": ints(6)},
+        constants={"w": weights(4, 3, 3, 3)},
         domains=("com.example",),
     )
     with pytest.raises(UnsupportedModelError) as caught:
@@ -435,7 +435,7 @@ def test_every_unsupported_operator_is_told_at_once(saved):
         "NonMaxSuppression",
         "frob, frob_again",
         "com.example::Frobnicate  1      2",
-        "TopK",
+        "Bernoulli",
         "negative pads [0, 0, -1, 0]",
         "attribute flavour",
     ):
@@ -444,7 +444,7 @@ def test_every_unsupported_operator_is_told_at_once(saved):
 
 
 def test_more_than_five_nodes_of_a_kind_are_cut_short(saved):
-    nodes = [node("Det", ["x"], [f"y{i}"], name=f"d{i}") for i in range(7)]
+    nodes = [node("Loop", ["x"], [f"y{i}"], name=f"d{i}") for i in range(7)]
     model = onnx_model(nodes, {"x": (N, 3, 3)}, [f"y{i}" for i in range(7)])
     with pytest.raises(UnsupportedModelError, match=r"d0, d1, d2, d3, d4, \.\.\.$"):
         convert(saved(model))
@@ -456,20 +456,20 @@ def test_more_than_five_nodes_of_a_kind_are_cut_short(saved):
         ([node("Conv", ["x", "x"], ["y"])], "its kernel is computed"),
         ([node("Conv", ["x", "nothing"], ["y"])], "no earlier node computes 'nothing'"),
         ([node("Conv", ["x"], ["y"])], "input W is missing"),
-        ([node("MatMul", ["x", "x"], ["y"])], "neither operand is a constant matrix"),
+        ([node("MatMul", ["x", "w"], ["y"])], "do not fit"),
         ([node("Relu", ["x", "x"], ["y"])], "it has 2 inputs"),
         ([node("Relu", [""], ["y"])], "input X is"),
-        ([node("Clip", ["x", "x"], ["y"])], "its lower bound is computed"),
+        ([node("TopK", ["x", "x"], ["y"])], "its K is computed"),
         (
-            [node("MaxPool", ["x"], ["y", "places"], kernel_shape=[2, 2])],
+            [node("AveragePool", ["x"], ["y", "places"], kernel_shape=[2, 2])],
             "its output 2",
         ),
         ([node("MaxPool", ["x"], ["y"])], "TypeError"),
         ([node("Transpose", ["x"], ["y"], perm=[0, 1])], r"perm \[0, 1\] for rank 4"),
         ([node("Concat", ["x", "x"], ["y"], axis=7)], "axis 7"),
-        ([node("Cast", ["x"], ["y"], to=TensorProto.INT64)], "int64"),
+        ([node("Cast", ["x"], ["y"], to=TensorProto.INT16)], "int16"),
         ([node("Softmax", ["x"], ["y"], axis="one")], "TypeError"),
-        ([node("Where", ["x", "x", "x"], ["y"])], "only for constants"),
+        ([node("Where", ["x", "x", "x"], ["y"])], "wanted one type of bool"),
         ([node("ConstantOfShape", ["huge"], ["y"])], "constant of shape"),
         ([node("Expand", ["x", "huge"], ["y"])], "constant of shape"),
         ([node("Dropout", ["x", "", "yes"], ["y"])], "training_mode is true"),

@@ -1,15 +1,18 @@
 """Every operator that exports: ONNX Runtime computes what the reference says."""
 
 import dataclasses
+import json
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import striate
 from onnx_models import session
-from striate import Graph, Model, SettingError, UnsupportedModelError, ops
+from striate import Graph, Model, SettingError, Spec, UnsupportedModelError, ops
 from striate.models.architectures import ARCHITECTURES
 from striate.tools import convert
+from striate.tools.convert_model import main
 from striate.tools.to_onnx.exporter import channels_first
 from striate.tools.to_onnx.model import save_onnx, to_onnx
 
@@ -35,7 +38,7 @@ def onnx_runtime(model):
 def turned(x, io):
     """Return an array as a model of that order wants it."""
     first = io == "channels_first" and 3 <= x.ndim <= 5
-    return np.ascontiguousarray(x.transpose(channels_first(x.ndim)) if first else x)
+    return np.array(x.transpose(channels_first(x.ndim)) if first else x, order="C")
 
 
 def turned_back(x, io):
@@ -262,6 +265,24 @@ UNARY = [
     ops.Silu(),
     ops.Softplus(),
     ops.Tanh(),
+    ops.Selu(),
+    ops.Selu(1.5, 1.2),
+    ops.Celu(0.7),
+    ops.Softsign(),
+    ops.ThresholdedRelu(0.6),
+    ops.Shrink(0.2, 0.7),
+    ops.Swish(1.5),
+    ops.Sign(),
+    ops.Floor(),
+    ops.Ceil(),
+    ops.Round(),
+    ops.Sin(),
+    ops.Cos(),
+    ops.Tan(),
+    ops.Atan(),
+    ops.Sinh(),
+    ops.Cosh(),
+    ops.Asinh(),
 ]
 
 
@@ -274,6 +295,15 @@ def test_functions_of_one_number(op):
 @pytest.mark.parametrize("op", [ops.Log(), ops.Sqrt()], ids=str)
 def test_functions_of_positive_numbers(op):
     check(op, [random(2, 3, 4, 5, low=0.1)])
+
+
+@pytest.mark.parametrize("op", [ops.Asin(), ops.Acos(), ops.Atanh()], ids=str)
+def test_functions_of_small_numbers(op):
+    check(op, [random(2, 3, 4, 5, low=-0.9, high=0.9)])
+
+
+def test_a_function_of_large_numbers():
+    check(ops.Acosh(), [random(2, 3, 4, 5, low=1.1, high=9)])
 
 
 SHAPES = [
@@ -439,7 +469,7 @@ def test_what_onnx_lacks_is_told_all_at_once():
     with pytest.raises(UnsupportedModelError) as error:
         to_onnx(graph)
     assert str(error.value).splitlines() == [
-        "net: 2 layers have no equal in ONNX",
+        "net: layers that have no equal in ONNX: 2",
         "operator  count  reason                     layers",
         "Strange   2      ONNX has no such operator  odd1, odd2",
     ]
@@ -478,7 +508,7 @@ def small(name):
     return ARCHITECTURES[name](seed=1, **settings.get(name, {"image": 64}))
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [n for n in ARCHITECTURES if n != "vgg16"])
 def test_architectures_there_and_back(name, tmp_path):
     graph = small(name)
     entry = graph.inputs[0]
@@ -491,8 +521,9 @@ def test_architectures_there_and_back(name, tmp_path):
     found = session(path).run(graph.outputs, feeds)
     for output, y in zip(graph.outputs, found, strict=True):
         assert_close(y, wanted[output], name, 1e-4)
-    back = convert(path)
-    assert back.metadata["conversion"]["transposes"] == []
+    back = convert(path, io="source")
+    own = sum(isinstance(node.op, ops.Transpose) for node in graph.nodes)
+    assert len(back.metadata["conversion"]["transposes"]) == own
     with Model(back, threads=1) as model:
         again = model.run(feeds)
     for output in graph.outputs:
@@ -514,3 +545,586 @@ def test_architectures_channels_first(name):
     for node in model.graph.node:
         perm = [list(a.ints) for a in node.attribute if a.name == "perm"]
         assert perm in ([], [[0, 2, 1, 3]]), "only a channel shuffle transposes"
+
+
+GAMMA = {"gamma": kernel(6), "beta": kernel(6) + 1}
+
+
+@pytest.mark.parametrize("axes", [(-1,), (1, 2), (0, 3), (1, 2, 3)])
+@pytest.mark.parametrize("statistics", [True, False])
+@pytest.mark.parametrize("weights", [{}, {"gamma": kernel(6)}, GAMMA], ids=len)
+def test_layer_norm(axes, statistics, weights):
+    op = ops.LayerNorm(axes, 1e-3, statistics)
+    check(op, [random(2, 4, 5, 6)], weights, tolerance=3e-5)
+
+
+def test_layer_norm_of_whole_images():
+    weights = {"gamma": kernel(4, 5, 6), "beta": kernel(4, 5, 6)}
+    check(ops.LayerNorm((1, 2, 3)), [random(2, 4, 5, 6)], weights)
+
+
+@pytest.mark.parametrize("axes", [(-1,), (1, 2)])
+def test_rms_and_mean_variance_norm(axes):
+    check(ops.RMSNorm(axes, 1e-3), [random(2, 4, 5, 6)], {"gamma": kernel(6)})
+    check(ops.RMSNorm(axes, 1e-3), [random(2, 4, 5, 6)])
+    check(ops.MeanVarianceNorm(axes), [random(2, 4, 5, 6)])
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("p", [1, 2])
+def test_lp_norm(axis, p):
+    x = random(2, 4, 5, 6)
+    x[0, :, 0] = 0
+    check(ops.LpNorm(axis, p), [x])
+    check(ops.LpNorm(axis, p, 4.0), [x])
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("weights", [{}, {"gamma": kernel(6)}, GAMMA], ids=len)
+def test_instance_and_group_norm(axes, weights):
+    for op in (ops.InstanceNorm(1e-3), ops.GroupNorm(2, 1e-3), ops.GroupNorm(6)):
+        check(op, [random(*IMAGES[axes])], weights, tolerance=3e-5)
+
+
+def test_group_norm_of_rows():
+    check(ops.GroupNorm(2, 1e-3), [random(3, 6)], GAMMA)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("across", [True, False])
+def test_lrn(size, across):
+    check(ops.LRN(size, 0.3, 0.6, 1.5, across), [random(2, 4, 5, 6)])
+
+
+REDUCTIONS = [
+    ops.ReduceSum,
+    ops.ReduceProd,
+    ops.ReduceMax,
+    ops.ReduceMin,
+    ops.ReduceL1,
+    ops.ReduceL2,
+    ops.ReduceSumSquare,
+    ops.ReduceLogSum,
+    ops.ReduceLogSumExp,
+]
+
+
+@pytest.mark.parametrize("kind", REDUCTIONS)
+@pytest.mark.parametrize("axes", [(1, 2), (-1,), (0, 2), ()])
+@pytest.mark.parametrize("keepdims", [True, False])
+def test_reductions(kind, axes, keepdims):
+    check(kind(axes, keepdims), [random(2, 4, 5, 6, low=0.1)], symbols=[(0, 1, 2)])
+
+
+@pytest.mark.parametrize("kind", [ops.ArgMax, ops.ArgMin])
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("keepdims", [True, False])
+@pytest.mark.parametrize("last", [True, False])
+def test_arg_reductions(kind, axis, keepdims, last):
+    x = np.round(random(2, 4, 5, 6))
+    check(kind(axis, keepdims, last), [x])
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("largest", [True, False])
+def test_top_k(axis, largest):
+    check(ops.TopK(3, axis, largest), [np.round(random(2, 4, 5, 6))])
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("reverse", [True, False])
+def test_cum_sum(axis, exclusive, reverse):
+    check(ops.CumSum(axis, exclusive, reverse), [random(2, 4, 5, 6)])
+
+
+def whole(*shape, high, low=0):
+    return np.random.default_rng(2).integers(low, high, shape)
+
+
+@pytest.mark.parametrize("axis", [-1, 1, 2])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_gather(axis, shape):
+    check(ops.Gather(axis), [random(2, 4, 5, 6)], {"indices": whole(*shape, high=4)})
+    check(ops.Gather(axis), [random(2, 4, 5, 6), whole(*shape, high=4)])
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_gather_and_scatter_elements(axis):
+    x, indices = random(2, 4, 5, 6), whole(2, 3, 5, 2, high=4, low=-4)
+    check(ops.GatherElements(axis), [x, indices], symbols=[()])
+    places = np.argsort(random(2, 4, 5, 6), axis)
+    for how in ("none", "add", "mul", "max", "min"):
+        op = ops.ScatterElements(axis, how)
+        check(op, [x, places, random(2, 4, 5, 6, seed=1)], symbols=[()])
+
+
+def test_gather_and_scatter_nd():
+    x, indices = random(3, 4, 5, 6), whole(3, 2, 2, high=3)
+    check(ops.GatherND(), [x, indices], symbols=[()])
+    check(ops.GatherND(1), [x, indices], symbols=[()])
+    indices = np.array([[[0, 1], [2, 3]], [[1, 0], [2, 2]]])
+    for how in ("none", "add", "max"):
+        updates = random(2, 2, 5, 6, seed=1)
+        check(ops.ScatterND(how), [x, indices, updates], symbols=[()])
+
+
+COMPARISONS = [ops.Equal, ops.Greater, ops.GreaterOrEqual, ops.Less, ops.LessOrEqual]
+
+
+@pytest.mark.parametrize("kind", COMPARISONS)
+def test_comparisons(kind):
+    x, y = np.round(random(2, 3, 4, 5)), np.round(random(4, 5, seed=1))
+    check(kind(), [x], {"y": y})
+
+
+def test_logic_and_where():
+    x, y = whole(2, 3, 4, 5, high=2) > 0, whole(2, 3, 1, 5, high=2) == 0
+    for kind in (ops.And, ops.Or, ops.Xor):
+        check(kind(), [x, y], symbols=[()])
+    check(ops.Not(), [x])
+    check(ops.Where(), [x, random(2, 3, 4, 5), random(2, 1, 4, 5)], symbols=[()])
+
+
+def test_bits():
+    x, y = whole(2, 3, 4, 5, high=99), whole(2, 3, 1, 5, high=99)
+    for kind in (ops.BitwiseAnd, ops.BitwiseOr, ops.BitwiseXor):
+        check(kind(), [x, y], symbols=[()])
+    check(ops.BitwiseNot(), [x])
+
+
+@pytest.mark.parametrize("fmod", [True, False])
+def test_mod(fmod):
+    x, y = whole(2, 3, 4, 5, high=99, low=-99), whole(2, 3, 1, 5, high=9, low=1)
+    check(ops.Mod(fmod), [x, y], symbols=[()])
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool"])
+def test_cast(dtype):
+    check(ops.Cast(dtype), [random(2, 3, 4, 5, low=0, high=9)])
+    check(ops.Cast("float32"), [random(2, 3, 4, 5, high=9).astype(dtype)])
+
+
+WHOLE_NUMBERS = [ops.Add, ops.Sub, ops.Mul, ops.Maximum, ops.Minimum]
+
+
+@pytest.mark.parametrize("kind", WHOLE_NUMBERS)
+def test_arithmetic_of_whole_numbers(kind):
+    check(kind(), [whole(2, 3, 4, 5, high=9)], {"y": whole(5, high=9)})
+
+
+@pytest.mark.parametrize(("settings", "axes"), WINDOWS)
+def test_locally_connected(settings, axes):
+    x = random(*IMAGES[axes])
+    settings = {**settings, "padding": settings.get("padding", "valid")}
+    taps = (3, 2, 2)[:axes]
+    plain = ops.Conv(**settings).infer(Spec(x.shape), Spec((*taps, 6, 4)))
+    weights = {"kernel": kernel(*plain.shape[1:-1], *taps, 6, 4)}
+    op = ops.LocallyConnected(**settings)
+    check(op, [x], {**weights, "bias": kernel(*plain.shape[1:])})
+    check(op, [x], {**weights, "bias": kernel(4)})
+    weights = {"kernel": kernel(*(2, 3, 2)[:axes], *taps, 6, 4)}
+    op = ops.TiledConv((2, 3, 2)[:axes], **settings)
+    check(op, [x], weights)
+    check(op, [x], {**weights, "bias": kernel(*(2, 3, 2)[:axes], 4)})
+
+
+@pytest.mark.parametrize("order", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_max_pool_indices_and_unpool(order, axes):
+    x = random(*IMAGES[axes])
+    pool = ops.MaxPoolIndices((2,), (2,), index_order=order)
+    check(pool, [x])
+    values, indices = pool.reference(x)
+    unpool = ops.MaxUnpool(x.shape[1:-1], order)
+    check(unpool, [values, indices], symbols=[(), (0,)])
+
+
+def test_max_pool_indices_by_columns():
+    op = ops.MaxPoolIndices((2,), index_order="channels_first_columns")
+    check(op, [random(2, 4, 5, 6)])
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        ops.Col2Im((5, 6), (2, 3)),
+        ops.Col2Im((6, 7), (2,), (2,), padding=((1, 0), (0, 1))),
+        ops.Col2Im((7, 8), (2,), dilation=(2, 3)),
+        ops.Col2Im((4, 5, 4), (2,)),
+    ],
+)
+def test_col2im(op):
+    positions = op._geometry()[1]
+    taps = int(np.prod(op._geometry()[0].kernel))
+    check(op, [random(2, int(np.prod(positions)), 3 * taps)])
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_depth_and_space(axes, mode):
+    size = (4, 6, 2)[:axes]
+    check(ops.DepthToSpace(2, mode), [random(2, *size, 24)])
+    check(ops.SpaceToDepth(2, mode), [random(2, *size, 3)])
+
+
+RESIZES = [
+    ops.Resize(scales=(2.0, 3.0), axes=(1, 2)),
+    ops.Resize(
+        scales=(2.0, 1.5), axes=(1, 2), coordinates="asymmetric", nearest="floor"
+    ),
+    ops.Resize(sizes=(7, 3), axes=(1, 2), mode="linear"),
+    ops.Resize(sizes=(7, 9), axes=(1, 2), mode="linear", coordinates="align_corners"),
+    ops.Resize(sizes=(3, 3), axes=(1, 2), mode="linear", antialias=True),
+    ops.Resize(sizes=(7, 9), axes=(1, 2), mode="cubic", cubic_coefficient=-0.5),
+    ops.Resize(scales=(1.5, 2.0), axes=(1, 2), mode="cubic", exclude_outside=True),
+    ops.Resize(sizes=(7,), axes=(2,), mode="linear", coordinates="pytorch_half_pixel"),
+    ops.Resize(scales=(1.3, 0.7), axes=(1, 2), mode="linear"),
+]
+
+
+@pytest.mark.parametrize("op", RESIZES, ids=str)
+def test_resize(op):
+    check(op, [random(2, 4, 5, 6)])
+
+
+def test_resize_one_and_three_axes():
+    check(ops.Resize(scales=(2.0,), axes=(1,), mode="linear"), [random(2, 5, 3)])
+    op = ops.Resize(scales=(2.0,) * 3, axes=(1, 2, 3), mode="linear")
+    check(op, [random(1, 3, 4, 5, 2)])
+
+
+def test_coordinates_that_onnx_gave_up():
+    op = ops.Resize(scales=(2.0,), axes=(1,), coordinates="tf_half_pixel_for_nn")
+    graph = graph_of(op, {"x": random(2, 5, 3)}, {})
+    with pytest.raises(UnsupportedModelError, match="no coordinates 'tf_half_pixel"):
+        to_onnx(graph)
+
+
+def test_matrix_products():
+    for first, second in (
+        ((2, 3, 4), (4, 5)),
+        ((2, 1, 3, 4), (5, 4, 2)),
+        ((4,), (4, 3)),
+    ):
+        check(ops.MatMul(), [random(*first), random(*second)], symbols=[()])
+        check(ops.MatMul(), [random(*first)], {"y": kernel(*second)}, symbols=[()])
+    check(ops.Einsum("bik,bkj->bij"), [random(2, 3, 4), random(2, 4, 5)], symbols=[()])
+    check(ops.Einsum("bhwc,c->bhw"), [random(2, 3, 4, 5), random(5)], symbols=[()])
+
+
+def test_tile_and_expand():
+    check(ops.Tile((1, 2, 1, 3)), [random(2, 3, 4, 5)])
+    check(ops.Expand((2, 1, 4, 5)), [random(3, 1, 5)], symbols=[()])
+
+
+@pytest.mark.parametrize(("batch", "time"), [(0, 1), (1, 0), (0, -1), (2, 0)])
+def test_reverse_sequence(batch, time):
+    x = random(3, 4, 5, 6)
+    lengths = whole(x.shape[batch], high=x.shape[time] + 1, low=1)
+    op = ops.ReverseSequence(batch, time)
+    check(op, [x], {"sequence_lens": lengths}, symbols=[()])
+    check(op, [x, lengths.astype(np.int32)], symbols=[()])
+
+
+@pytest.mark.parametrize("k", [-1, 0, 2])
+def test_triangles_and_diagonals(k):
+    for upper in (True, False):
+        check(ops.Trilu(upper, k), [random(2, 3, 4, 5)])
+    check(ops.EyeLike("int64", k), [random(4, 5)], symbols=[()])
+
+
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+def test_one_hot(axis):
+    indices = whole(2, 3, high=7, low=-6)
+    check(ops.OneHot(5, axis, -0.5, 2.0), [indices])
+    check(ops.OneHot(5, axis, 0, 3, "int64"), [indices.astype(np.float32)])
+
+
+def test_questions_about_numbers():
+    x = random(2, 3, 4, 5)
+    x[0, 0] = np.nan
+    x[0, 1, 0], x[1, 1, 0] = np.inf, -np.inf
+    check(ops.IsNaN(), [x])
+    for signs in ((True, True), (True, False), (False, True)):
+        check(ops.IsInf(*signs), [x])
+
+
+def test_sizes_that_depend_on_values():
+    x = np.round(random(2, 3, 4, 5))
+    check(ops.NonZero(), [x], symbols=[()])
+    for axis in (-1, 1):
+        condition = whole(x.shape[axis], high=2) > 0
+        check(ops.Compress(axis), [x, condition], symbols=[()])
+    x[:, 1] = x[:, 0]
+    for order in (True, False):
+        check(ops.Unique(1, order), [x], symbols=[()])
+        check(ops.Unique(0, order), [x.reshape(-1)], symbols=[()])
+
+
+def test_what_depends_on_values_has_no_known_size():
+    graph = Graph("net")
+    x = graph.input("x", (3, 4, 5))
+    places = graph.add(ops.NonZero(), graph.add(ops.Relu(), x))
+    places = graph.add(ops.Transpose((1, 0)), places)
+    found = graph.add(ops.GatherND(), x, places)
+    graph.output(graph.add(ops.Neg(), found, name="y"))
+    feeds = {"x": random(3, 4, 5)}
+    for io in ORDERS:
+        model, results = exported(graph, feeds, io)
+        assert_close(results["y"], graph.reference(feeds)["y"], io)
+        assert not model.graph.output[0].type.tensor_type.shape.dim[0].dim_value
+
+
+@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize("least", [0.3, -3.4028234663852886e38])
+def test_non_max_suppression(centre, least):
+    boxes, scores = random(2, 20, 4, low=0, high=1), random(2, 3, 20, low=0, high=1)
+    op = ops.NonMaxSuppression(6, 0.3, least, centre)
+    check(op, [boxes, scores], symbols=[()])
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    path = tmp_path / "lenet.h5"
+    striate.save(ARCHITECTURES["lenet"](seed=1), path)
+    return path
+
+
+@pytest.mark.parametrize("io", ["channels_last", "source"])
+def test_the_command_line(model_file, tmp_path, io, capsys):
+    target = tmp_path / "lenet.onnx"
+    assert main([str(model_file), str(target), "--io", io]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    shape = "(N, 28, 28, 1)" if io == "channels_last" else "(N, 1, 28, 28)"
+    count = "1" if io == "channels_last" else "none"
+    for line in (
+        f"inputs      image {shape}",
+        "outputs     fc3 (N, 10)",
+        f"transposes  {count}",
+        "opset       21",
+    ):
+        assert line in out
+    x = random(2, 28, 28, 1)
+    order = "channels_first" if io == "source" else io
+    (found,) = session(target).run(["fc3"], {"image": turned(x, order)})
+    wanted = striate.read(model_file).reference({"image": x})["fc3"]
+    assert_close(found, wanted, io)
+
+
+def test_the_command_line_in_json(model_file, tmp_path, capsys):
+    target = tmp_path / "lenet.onnx"
+    assert main([str(model_file), str(target), "--json", "--name", "five"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["name"] == onnx.load(target).graph.name == "five"
+    assert summary["inputs"] == {"image": ["N", 28, 28, 1]}
+    assert summary["nodes_in"] == 12
+    assert summary["bytes"] == target.stat().st_size
+
+
+def test_the_command_line_refuses_what_onnx_has_no_place_for(
+    model_file, tmp_path, capsys
+):
+    target = tmp_path / "lenet.onnx"
+    assert main([str(model_file), str(target), "--shortest-edge", "9"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("convert_model: --shortest-edge is for model files, not for")
+    assert not target.exists()
+
+
+def test_the_command_line_tells_what_cannot_be_exported(tmp_path, capsys):
+    graph = Graph("net")
+    x = graph.input("x", ("N", 5, 3))
+    op = ops.Resize(scales=(2.0,), axes=(1,), coordinates="tf_half_pixel_for_nn")
+    graph.output(graph.add(op, x, name="up"))
+    source, target = tmp_path / "net.h5", tmp_path / "net.onnx"
+    striate.save(graph, source)
+    assert main([str(source), str(target)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("convert_model: net: layers that have no equal in ONNX: 1\n")
+    assert err.rstrip().endswith("ONNX has no coordinates 'tf_half_pixel_for_nn'  up")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_deform_conv(masked, bias):
+    op = ops.DeformConv((2, 1), padding=((1, 1), (0, 1)), groups=2, offset_groups=3)
+    graph = Graph("net")
+    feeds = {"x": random(2, 5, 6, 6), "offset": random(2, 3, 6, 24)}
+    if masked:
+        feeds["mask"] = random(2, 3, 6, 12)
+    for name, array in feeds.items():
+        graph.input(name, ("N", *array.shape[1:]))
+    weights = {"bias": kernel(4)} if bias else {}
+    graph.output(graph.add(op, *feeds, kernel=kernel(2, 2, 3, 4), name="y", **weights))
+    wanted = graph.reference({name: x.astype(np.float64) for name, x in feeds.items()})
+    for io in ORDERS:
+        _, found = exported(graph, feeds, io)
+        assert_close(found["y"], wanted["y"], io)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [ops.CenterCropPad((3, 8), (1, 2)), ops.CenterCropPad((5, 2), (-1, 1))],
+    ids=str,
+)
+def test_center_crop_pad(op):
+    check(op, [random(2, 4, 5, 6)])
+
+
+def test_det():
+    check(ops.Det(), [random(2, 3, 4, 4)])
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("corners", [True, False])
+def test_grid_sample(mode, padding, corners):
+    op = ops.GridSample(mode, padding, corners)
+    # Outside the border ONNX Runtime's cubic is not that of ONNX's reference, as ours.
+    far = 0.8 if (mode, padding) == ("cubic", "border") else 1.2
+    x, grid = random(2, 5, 6, 3), random(2, 3, 4, 2, low=-far, high=far)
+    check(op, [x, grid], symbols=[()])
+    x, grid = random(2, 6, 3), random(2, 5, 1, low=-far, high=far)
+    check(op, [x, grid], symbols=[()])
+    if mode != "cubic":
+        x, grid = random(1, 4, 5, 6, 2), random(1, 2, 3, 4, 3, low=-1.2, high=1.2)
+        check(op, [x, grid], symbols=[()])
+
+
+@pytest.mark.parametrize("corners", [True, False])
+@pytest.mark.parametrize("size", [(3, 4), (2, 3, 4)])
+def test_affine_grid(size, corners):
+    theta = random(2, len(size), len(size) + 1)
+    check(ops.AffineGrid(size, corners), [theta])
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+@pytest.mark.parametrize("coordinates", ["half_pixel", "output_half_pixel"])
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_roi_align(mode, coordinates, ratio):
+    corners = random(4, 2, low=0, high=4)
+    rois = np.concatenate([corners, corners + random(4, 2, low=1, high=6)], axis=1)
+    op = ops.RoiAlign((3, 2), ratio, 0.8, mode, coordinates)
+    images = np.array([0, 1, 1, 0])
+    check(op, [random(2, 7, 8, 3), rois, images], symbols=[()])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_quantize_and_dequantize(dtype, axis):
+    x = random(2, 3, 4, 5)
+    scale = random(x.shape[axis], low=0.01, high=0.02)
+    zero = whole(x.shape[axis], high=90).astype(dtype)
+    check(ops.QuantizeLinear(axis, dtype), [x], {"scale": scale, "zero_point": zero})
+    check(ops.QuantizeLinear(axis, dtype), [x], {"scale": scale[0]})
+    y = ops.QuantizeLinear(axis, dtype).reference(x, scale, zero)
+    check(ops.DequantizeLinear(axis), [y], {"scale": scale, "zero_point": zero})
+    check(ops.DequantizeLinear(axis), [y], {"scale": scale[0]})
+
+
+def test_dynamic_quantize_linear():
+    check(ops.DynamicQuantizeLinear(), [random(2, 3, 4, 5, high=7)])
+
+
+def bytes_of(*shape, dtype="uint8"):
+    low, high = (0, 256) if dtype == "uint8" else (-128, 128)
+    return whole(*shape, low=low, high=high).astype(dtype)
+
+
+def test_products_of_whole_numbers():
+    x, y = bytes_of(2, 3, 4), bytes_of(4, 5, dtype="int8")
+    zeros = {"x_zero": np.uint8(9), "y_zero": np.int8(-3)}
+    check(ops.MatMulInteger(), [x], {"y": y, **zeros})
+    check(ops.MatMulInteger(), [x], {"y": y})
+    weights = {
+        "x_scale": np.float32(0.02),
+        "x_zero": np.uint8(7),
+        "y": y,
+        "y_scale": np.float32(0.03),
+        "y_zero": np.int8(-5),
+        "scale": np.float32(0.4),
+        "zero": np.uint8(100),
+    }
+    check(ops.QLinearMatMul(), [x], weights)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolutions_of_whole_numbers(groups):
+    settings = {"stride": (2, 1), "padding": ((1, 0), (1, 1)), "groups": groups}
+    x, weight = bytes_of(2, 6, 5, 4), bytes_of(3, 2, 4 // groups, 6)
+    zeros = {"x_zero": np.uint8(9), "kernel_zero": np.uint8(3)}
+    check(ops.ConvInteger(**settings), [x], {"kernel": weight, **zeros})
+    weights = {
+        "x_scale": np.float32(0.02),
+        "x_zero": np.uint8(7),
+        "kernel": weight.view("int8"),
+        "kernel_scale": random(6, low=0.02, high=0.05),
+        "kernel_zero": np.zeros(6, np.int8),
+        "scale": np.float32(0.9),
+        "zero": np.uint8(100),
+    }
+    bias = {"bias": whole(6, low=-99, high=99).astype(np.int32)}
+    check(ops.QLinearConv(**settings), [x], weights)
+    check(ops.QLinearConv(**settings), [x], {**weights, **bias})
+
+
+# ONNX Runtime does not clip a cell before its last activation: cells stay below 1.5.
+RECURRENT = [
+    (ops.LSTM, 4, {}),
+    (ops.LSTM, 4, {"direction": "reverse", "clip": 1.5}),
+    (ops.LSTM, 4, {"direction": "bidirectional", "batch_first": True}),
+    (
+        ops.LSTM,
+        4,
+        {"input_forget": True, "activations": ("Sigmoid", "Relu", "Softsign")},
+    ),
+    (ops.GRU, 3, {"direction": "bidirectional"}),
+    (ops.GRU, 3, {"linear_before_reset": True, "batch_first": True}),
+    (
+        ops.GRU,
+        3,
+        {
+            "activations": ("HardSigmoid", "LeakyRelu"),
+            "alphas": (0.3, 0.2),
+            "betas": (0.4, 0.0),
+        },
+    ),
+    (ops.RNN, 1, {"direction": "bidirectional"}),
+    (ops.RNN, 1, {"batch_first": True, "activations": ("Relu",)}),
+]
+
+
+@pytest.mark.parametrize(("kind", "gates", "settings"), RECURRENT)
+@pytest.mark.parametrize("given", ["weights", "bias", "states", "one state", "all"])
+def test_recurrent_layers(kind, gates, settings, given):
+    op = kind(5, **settings)
+    batch_first, d = settings.get("batch_first", False), op.directions
+    graph = Graph("net")
+    feeds = {"x": random(3, 4, 6) if batch_first else random(4, 3, 6)}
+    weights = {"w": kernel(d, 5 * gates, 6), "r": kernel(d, 5 * gates, 5)}
+    if given != "weights":
+        weights["b"] = kernel(d, 10 * gates)
+    if given in ("states", "one state", "all"):
+        batch = 1 if given == "one state" else 3
+        shape = (batch, d, 5) if batch_first else (d, batch, 5)
+        if kind is ops.LSTM:
+            weights["p"] = kernel(d, 15)
+            weights["initial_c"] = random(*shape, seed=2, low=-1, high=1)
+        weights["initial_h"] = random(*shape, seed=3)
+    if given == "all":
+        weights["sequence_lens"] = np.array([4, 1, 3])
+    for name, x in feeds.items():
+        sizes = (
+            "N" if axis == 1 - batch_first else n for axis, n in enumerate(x.shape)
+        )
+        graph.input(name, x.shape if given in ("states", "all") else sizes)
+    outputs = ("y", "h", "c")[: 3 if kind is ops.LSTM else 2]
+    graph.output(*graph.add(op, *feeds, outputs=outputs, name="layer", **weights))
+    wanted = graph.reference({name: x.astype(np.float64) for name, x in feeds.items()})
+    for io in ORDERS:
+        _, found = exported(graph, feeds, io)
+        for name in outputs:
+            assert_close(found[name], wanted[name], f"{op} {name} {io}")

@@ -13,7 +13,7 @@ import numpy as np
 from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.spec import Array
-from striate.tools.builder import bounded
+from striate.tools.builder import DTYPES, bounded
 from striate.tools.from_onnx.model import TENSORS
 from striate.tools.from_onnx.registry import OnnxBuilder, onnx_op
 from striate.tools.layout import Constant, Dim, Tensor, Value, inverse
@@ -314,19 +314,38 @@ def Gather(g: OnnxBuilder, data: Tensor, indices: Tensor, *, axis: int = 0) -> T
             lambda a, i: np.take(a, i.astype(np.int64), axis), (data, indices)
         )[0]
     axis = g.axis(axis, data.rank)
+    if isinstance(data, Constant) or isinstance(indices, Value) or g.loose(data):
+        g.one_picture_at_a_time(data, (axis,))
+        return g.operate(ops.Gather(axis), data, indices)
     chosen = g.array(indices, "its indices").astype(np.int64)
+    if not chosen.size:
+        raise UnsupportedModelError("it takes nothing")
     size = g.fixed(data.shape[axis], "the size it takes from")
     flat = np.where(chosen < 0, chosen + size, chosen).reshape(-1)
+    if flat.min() < 0 or flat.max() >= size:
+        raise UnsupportedModelError(f"an index is not among the {size} there are")
     steps = set(np.diff(flat).tolist())
-    if chosen.ndim > 1 or len(steps) > 1 or not flat.size or 0 in steps:
-        raise UnsupportedModelError("its indices are no range")
+    if len(steps) > 1 or 0 in steps:
+        return _taken(g, data, axis, flat, chosen.shape)
     step = steps.pop() if steps else 1
     end = int(flat[-1]) + (1 if step > 0 else -1)
     stop = -FAR if end < 0 else end
     y = sliced(g, data, (int(flat[0]),), (stop,), (axis,), (step,))
-    if chosen.ndim == 0:
-        y = g.reshape(y, [d for i, d in enumerate(y.shape) if i != axis])
-    return y
+    return _unfolded(g, y, axis, chosen.shape)
+
+
+def _taken(g: OnnxBuilder, x: Tensor, axis: int, places: Array, shape: Ints) -> Tensor:
+    """Return elements of an axis in any order, in the order the others lie."""
+    g.one_picture_at_a_time(x, (axis,))
+    order = g.order(x)
+    y = g.operate(ops.Gather(order.index(axis)), x.transpose(order), g.constant(places))
+    return _unfolded(g, y.transpose(inverse(order)), axis, shape)
+
+
+def _unfolded(g: OnnxBuilder, x: Tensor, axis: int, shape: Ints) -> Tensor:
+    """Return `x` with an axis of that many elements in their shape."""
+    sizes = [(n,) * g.bindings for n in shape]
+    return g.reshape(x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
 
 
 @onnx_op("Pad", since=1)
@@ -411,6 +430,10 @@ def Expand(g: OnnxBuilder, input: Tensor, shape: Tensor) -> Tensor:
     if all(size == 1 for size in grown):
         return x
     bounded(grown)
+    assert isinstance(x, Value)
+    if x.dtype != "float32":
+        g.whole(x)
+        return g.apply(ops.Expand(tuple(grown)), x)
     return g.combine(ops.Mul(), x, g.constant(np.ones(grown, np.float32)))
 
 
@@ -474,16 +497,27 @@ def Cast(
     saturate: int = 1,
     round_mode: str = "up",
 ) -> Tensor:
-    """Change the element type; of computed values only to a float."""
+    """Change the element type."""
     name = to.lower() if isinstance(to, str) else TENSORS.get(to, f"type {to}")
-    if name in FLOATS and name != "float" and isinstance(input, Value):
+    if name in FLOATS and name not in ("float", "float32") and isinstance(input, Value):
         g.note(f"{name} values are computed as float32")
     name = "float32" if name in FLOATS else name
-    if isinstance(input, Constant):
-        return input.map(lambda array: array.astype(name))
-    assert isinstance(input, Value)
-    if name == "float32":
-        return input if input.dtype == name else g.as_float(input)
-    if name == input.dtype:
-        return input
-    raise UnsupportedModelError(f"it makes {name} of computed values")
+    if isinstance(input, Value) and name not in DTYPES:
+        raise UnsupportedModelError(f"it makes {name} of computed values")
+    return g.cast(input, name)
+
+
+@onnx_op("CastLike", since=15)
+def CastLike(
+    g: OnnxBuilder,
+    input: Tensor,
+    target_type: Tensor,
+    *,
+    saturate: int = 1,
+    round_mode: str = "up",
+) -> Tensor:
+    """Change the element type to that of another tensor."""
+    if isinstance(target_type, Value):
+        return g.cast(input, target_type.dtype)
+    assert isinstance(target_type, Constant)
+    return g.cast(input, str(target_type.arrays[0].dtype))

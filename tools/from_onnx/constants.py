@@ -52,6 +52,8 @@ def Shape(
     g: OnnxBuilder, data: Tensor, *, start: int = 0, end: int | None = None
 ) -> Tensor:
     """Return the sizes, as far as they are open under each binding."""
+    if g.loose(data):
+        raise UnsupportedModelError("it asks for a size that depends on the values")
     shape = data.shape[start:end]
     return ConstantTensor(
         tuple(np.array([d[b] for d in shape], np.int64) for b in range(g.bindings))
@@ -61,6 +63,8 @@ def Shape(
 @onnx_op("Size")
 def Size(g: OnnxBuilder, data: Tensor) -> Tensor:
     """Return the number of elements."""
+    if g.loose(data):
+        raise UnsupportedModelError("it asks for a size that depends on the values")
     return ConstantTensor(
         tuple(
             np.array(math.prod(d[b] for d in data.shape), np.int64)
@@ -123,12 +127,6 @@ def _register_comparison(name: str, function: Callable[..., Any]) -> None:
         return function(A, B)
 
 
-def _register_rounding(name: str, function: Callable[..., Any]) -> None:
-    @folded(name)
-    def rounding(X: Array) -> Any:
-        return function(X)
-
-
 COMPARISONS: dict[str, Callable[..., Any]] = {
     "Equal": np.equal,
     "Greater": np.greater,
@@ -139,17 +137,9 @@ COMPARISONS: dict[str, Callable[..., Any]] = {
     "Or": np.logical_or,
     "Xor": np.logical_xor,
 }
-ROUNDINGS: dict[str, Callable[..., Any]] = {
-    "Floor": np.floor,
-    "Ceil": np.ceil,
-    "Round": np.rint,
-    "Sign": np.sign,
-}
 
 for _name, _function in COMPARISONS.items():
     _register_comparison(_name, _function)
-for _name, _function in ROUNDINGS.items():
-    _register_rounding(_name, _function)
 
 
 @folded("Mod")

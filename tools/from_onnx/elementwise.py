@@ -17,7 +17,7 @@ from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.tools.builder import bounded
 from striate.tools.from_onnx.registry import OnnxBuilder, onnx_op
-from striate.tools.layout import Constant, Tensor, inverse
+from striate.tools.layout import Constant, Tensor, Value, inverse
 
 OPEN = 3.4028234663852886e38
 """The bound of a `Clip` that has none: the largest float32."""
@@ -36,6 +36,22 @@ UNARY: dict[str, ops.Op] = {
     "Neg": ops.Neg(),
     "Erf": ops.Erf(),
     "Reciprocal": ops.Reciprocal(),
+    "Softsign": ops.Softsign(),
+    "Sign": ops.Sign(),
+    "Floor": ops.Floor(),
+    "Ceil": ops.Ceil(),
+    "Round": ops.Round(),
+    "Sin": ops.Sin(),
+    "Cos": ops.Cos(),
+    "Tan": ops.Tan(),
+    "Asin": ops.Asin(),
+    "Acos": ops.Acos(),
+    "Atan": ops.Atan(),
+    "Sinh": ops.Sinh(),
+    "Cosh": ops.Cosh(),
+    "Asinh": ops.Asinh(),
+    "Acosh": ops.Acosh(),
+    "Atanh": ops.Atanh(),
 }
 
 
@@ -46,12 +62,17 @@ def _divide(a: Any, b: Any) -> Any:
     return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
 
 
+def _power(a: Any, b: Any) -> Any:
+    """Raise to a power; the result has the type of the base."""
+    return np.power(a, b).astype(a.dtype)
+
+
 BINARY: dict[str, tuple[type[ops.Op], Callable[..., Any]]] = {
     "Add": (ops.Add, np.add),
     "Sub": (ops.Sub, np.subtract),
     "Mul": (ops.Mul, np.multiply),
     "Div": (ops.Div, _divide),
-    "Pow": (ops.Pow, np.power),
+    "Pow": (ops.Pow, _power),
     "Max": (ops.Maximum, np.maximum),
     "Min": (ops.Minimum, np.minimum),
 }
@@ -68,6 +89,8 @@ def combined(g: OnnxBuilder, name: str, x: Tensor, y: Tensor) -> Tensor:
             return function(a, b)
 
         return g.fold(bounded_function, (x, y))[0]
+    if name == "Pow" and isinstance(x, Value):
+        y = g.cast(y, x.dtype) if x.dtype == "float32" else y
     return g.combine(kind(), x, y)
 
 
@@ -161,6 +184,12 @@ def Clip(
     """Limit to bounds that are inputs."""
     if isinstance(input, Constant):
         return g.fold(np.clip, (input, min, max))[0]
+    assert isinstance(input, Value)
+    if input.dtype != "float32" or not all(
+        bound is None or isinstance(bound, Constant) for bound in (min, max)
+    ):
+        x = input if min is None else g.combine(ops.Maximum(), input, min)
+        return x if max is None else g.combine(ops.Minimum(), x, max)
     low, high = (
         default if bound is None else float(g.array(bound, what).reshape(-1)[0])
         for bound, default, what in (
@@ -200,6 +229,8 @@ def PRelu_1(
 @onnx_op("PRelu", since=7)
 def PRelu(g: OnnxBuilder, X: Tensor, slope: Tensor) -> Tensor:
     """Scale negative values by a slope that broadcasts to the input."""
+    if isinstance(slope, Value):
+        return g.combine(ops.PRelu(), X, slope)
     return g.elementwise(ops.PRelu(), X, slope=g.array(slope, "its slope"))
 
 
@@ -233,10 +264,43 @@ def Gelu(g: OnnxBuilder, X: Tensor, *, approximate: Any = "none") -> Tensor:
 @onnx_op("Swish", since=24)
 def Swish(g: OnnxBuilder, X: Tensor, *, alpha: float = 1.0) -> Tensor:
     """Weigh by ``sigmoid(alpha x)``."""
-    if alpha == 1:
-        return g.elementwise(ops.Silu(), X)
-    scaled = g.combine(ops.Mul(), X, g.number(alpha))
-    return g.combine(ops.Mul(), X, g.elementwise(ops.Sigmoid(), scaled))
+    return g.elementwise(ops.Silu() if alpha == 1 else ops.Swish(alpha), X)
+
+
+@onnx_op("Selu")
+def Selu(
+    g: OnnxBuilder,
+    X: Tensor,
+    *,
+    alpha: float | None = None,
+    gamma: float | None = None,
+    consumed_inputs: Any = (),
+) -> Tensor:
+    """Scale positive values, take ``gamma alpha (exp(x) - 1)`` of negative ones."""
+    early = g.opset < 6
+    alpha = (1.6732 if early else 1.6732632) if alpha is None else alpha
+    gamma = (1.0507 if early else 1.050701) if gamma is None else gamma
+    return g.elementwise(ops.Selu(alpha, gamma), X)
+
+
+@onnx_op("Celu", since=12)
+def Celu(g: OnnxBuilder, X: Tensor, *, alpha: float = 1.0) -> Tensor:
+    """Keep positive values, take ``alpha (exp(x / alpha) - 1)`` of negative ones."""
+    return g.elementwise(ops.Celu(alpha), X)
+
+
+@onnx_op("ThresholdedRelu", since=10)
+def ThresholdedRelu(g: OnnxBuilder, X: Tensor, *, alpha: float = 1.0) -> Tensor:
+    """Keep what is above a threshold."""
+    return g.elementwise(ops.ThresholdedRelu(alpha), X)
+
+
+@onnx_op("Shrink", since=9)
+def Shrink(
+    g: OnnxBuilder, input: Tensor, *, bias: float = 0.0, lambd: float = 0.5
+) -> Tensor:
+    """Move what is beyond a threshold towards zero and drop the rest."""
+    return g.elementwise(ops.Shrink(bias, lambd), input)
 
 
 def _register_softmax(name: str, kind: Callable[..., ops.Op]) -> None:
@@ -263,6 +327,7 @@ def _register_softmax(name: str, kind: Callable[..., ops.Op]) -> None:
 
 _register_softmax("Softmax", ops.Softmax)
 _register_softmax("LogSoftmax", ops.LogSoftmax)
+_register_softmax("Hardmax", ops.Hardmax)
 
 
 @onnx_op("Dropout", since=1)
@@ -273,9 +338,9 @@ def Dropout_1(
     ratio: float = 0.5,
     is_test: int = 0,
     consumed_inputs: Any = (),
-) -> Tensor:
+) -> Any:
     """Do nothing: a trained network drops nothing."""
-    return data
+    return kept(g, data)
 
 
 @onnx_op("Dropout", since=12)
@@ -286,8 +351,17 @@ def Dropout(
     training_mode: Tensor | None = None,
     *,
     seed: int = 0,
-) -> Tensor:
+) -> Any:
     """Do nothing, unless it is for training."""
     if training_mode is not None and g.array(training_mode, "training_mode").any():
         raise UnsupportedModelError("training_mode is true")
-    return data
+    return kept(g, data)
+
+
+def kept(g: OnnxBuilder, x: Tensor) -> tuple[Tensor, ...]:
+    """Return a tensor of which nothing is dropped, and the mask if it is read."""
+    if g.wanted < 2:
+        return (x,)
+    shape = tuple(g.fixed(dim, "the shape of its mask") for dim in x.shape)
+    bounded(shape)
+    return x, g.constant(np.ones(shape, np.bool_))

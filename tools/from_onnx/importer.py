@@ -11,8 +11,20 @@ from typing import Any
 
 import striate
 from striate import Graph
-from striate.errors import GraphError, ShapeError, UnsupportedModelError
-from striate.tools.from_onnx import axes, constants, elementwise, layers
+from striate.errors import StriateError, UnsupportedModelError
+from striate.tools.builder import DTYPES, FLOATS
+from striate.tools.from_onnx import (
+    axes,
+    constants,
+    data,
+    elementwise,
+    layers,
+    normalise,
+    quantised,
+    recurrent,
+    resample,
+    windows,
+)
 from striate.tools.from_onnx.model import (
     SourceGraph,
     SourceInput,
@@ -25,7 +37,18 @@ from striate.tools.from_onnx.registry import OnnxBuilder, call, find_handler
 from striate.tools.layout import Constant, Tensor, Value, last
 from striate.tools.patterns import rewrite
 
-OPERATORS = (axes, constants, elementwise, layers)
+OPERATORS = (
+    axes,
+    constants,
+    data,
+    elementwise,
+    layers,
+    normalise,
+    quantised,
+    recurrent,
+    resample,
+    windows,
+)
 """The modules that register operators."""
 
 PROBES = {"N": (2, 3), "D": (24, 32), "H": (224, 256), "W": (192, 320), "L": (224, 288)}
@@ -210,7 +233,7 @@ class _Walk:
             self._outputs(source)
             name = "".join(filter(str.isprintable, self.path.stem))
             graph, self.patterns = rewrite(self.g.graph(name))
-        except (UnsupportedModelError, ShapeError, GraphError) as error:
+        except StriateError as error:
             raise UnsupportedModelError(f"{self.path}: {error}") from None
         return graph
 
@@ -275,8 +298,12 @@ class _Walk:
         stored = tuple(range(len(shape)))
         if self.io == "channels_last":
             stored = self._input_order(entry.name, len(shape))
+        if entry.dtype not in (*FLOATS, *DTYPES):
+            raise UnsupportedModelError(
+                f"{self.path}: input {entry.name!r} has {entry.dtype} elements"
+            )
         value = self.g.input(entry.name, shape, stored, entry.dtype)
-        if entry.dtype != "float32":
+        if entry.dtype in FLOATS[1:]:
             self.g.note(f"input {entry.name!r} takes float32, not {entry.dtype}")
         self.values[entry.name] = value
         self.orders.append(stored)
@@ -328,7 +355,7 @@ class _Walk:
         before = len(self.g.nodes)
         try:
             results = self._results(node, label, max(wanted, default=0) + 1)
-        except (UnsupportedModelError, ShapeError, GraphError) as error:
+        except StriateError as error:
             self._problem(node, label, str(error))
         except MALFORMED as error:
             self._problem(node, label, f"{type(error).__name__}: {error}")
@@ -351,6 +378,7 @@ class _Walk:
     ) -> tuple[Tensor | None, ...]:
         self.g.site = label
         self.g.results = len(node.outputs)
+        self.g.wanted = count
         opset = self.model.opsets.get(node.domain, 1)
         handler = find_handler(node.op, node.domain, opset)
         if handler is None:

@@ -86,9 +86,16 @@ def MaxPool(
     pads: Ints | None = None,
     storage_order: int = 0,
     strides: Ints = (1,),
-) -> Tensor:
-    """Take the largest value of each window; where it was is not computed."""
+) -> Any:
+    """Take the largest value of each window, and where it was if that is read."""
     sides = padding(auto_pad, pads, X.rank - 2)
+    if g.wanted > 1:
+        order: Any = "channels_first_columns" if storage_order else "channels_first"
+        both = ops.MaxPoolIndices(
+            kernel_shape, strides, dilations, sides, bool(ceil_mode), order
+        )
+        found = g.split(both, image(X, "its input"), outputs=2)
+        return tuple(y.channels_first() for y in found)
     op = ops.MaxPool(kernel_shape, strides, dilations, sides, bool(ceil_mode))
     return pooled(g, op, X)
 
@@ -176,7 +183,8 @@ def MatMul(g: OnnxBuilder, A: Tensor, B: Tensor) -> Tensor:
         swap = (*range(B.rank - 2), B.rank - 1, B.rank - 2)
         product = dense(g, B.transpose(swap), g.array(A, "its matrix").T)
         return product.transpose(swap)
-    raise UnsupportedModelError("neither operand is a constant matrix")
+    g.one_picture_at_a_time(A, (A.rank - 1,))
+    return g.operate(ops.MatMul(), A, B)
 
 
 @onnx_op("Gemm")
@@ -192,8 +200,10 @@ def Gemm(
     transB: int = 0,
     broadcast: int = 0,
 ) -> Tensor:
-    """Compute ``alpha A B + beta C`` for a constant B."""
+    """Compute ``alpha A B + beta C``."""
     x = A.transpose((1, 0)) if transA else A
+    if isinstance(B, Value):
+        return _product(g, x, B.transpose((1, 0)) if transB else B, C, alpha, beta)
     kernel = g.array(B, "its matrix B")
     if kernel.ndim != 2 or x.rank != 2:
         raise UnsupportedModelError(f"operands of rank {x.rank} and {kernel.ndim}")
@@ -208,6 +218,20 @@ def Gemm(
             return dense(g, x, kernel, bias)
     scaled = C if beta == 1 else g.combine(ops.Mul(), C, g.number(beta))
     return g.combine(ops.Add(), dense(g, x, kernel), scaled)
+
+
+def _product(
+    g: OnnxBuilder, x: Tensor, y: Tensor, C: Tensor | None, alpha: float, beta: float
+) -> Tensor:
+    """Return ``alpha x y + beta C`` for a computed y."""
+    g.one_picture_at_a_time(x, (1,))
+    product = g.operate(ops.MatMul(), x, y)
+    if alpha != 1:
+        product = g.combine(ops.Mul(), product, g.number(alpha))
+    if C is None or beta == 0:
+        return product
+    scaled = C if beta == 1 else g.combine(ops.Mul(), C, g.number(beta))
+    return g.combine(ops.Add(), product, scaled)
 
 
 @onnx_op("BatchNormalization", since=1)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 from striate.errors import UnsupportedModelError
 from striate.spec import Array
 from striate.tools.builder import Builder
-from striate.tools.layout import Constant, Dim, Tensor, Value
+from striate.tools.layout import Constant, Dim, Tensor
 
 Handler = Callable[..., Any]
 
@@ -53,6 +52,24 @@ def folded(op: str, since: int = 1) -> Callable[[Function], Function]:
             return g.fold(function, tensors, attributes)
 
         setattr(handler, "__signature__", _with_builder(function))  # noqa: B010
+        onnx_op(op, since)(handler)
+        return function
+
+    return register
+
+
+def computed(op: str, since: int = 1) -> Callable[[Function], Function]:
+    """Register a function as `onnx_op`, but fold constants as `folded` says."""
+
+    def register(function: Function) -> Function:
+        fold = find_handler(op, "", since)
+
+        def handler(g: OnnxBuilder, *tensors: Tensor | None, **attributes: Any) -> Any:
+            known = all(x is None or isinstance(x, Constant) for x in tensors)
+            chosen = fold if fold is not None and known else function
+            return chosen(g, *tensors, **attributes)
+
+        setattr(handler, "__signature__", inspect.signature(function))  # noqa: B010
         onnx_op(op, since)(handler)
         return function
 
@@ -141,6 +158,7 @@ class OnnxBuilder(Builder):
         self.opset = opset
         self.batch = batch
         self.results = 1
+        self.wanted = 1
         self.inline: Callable[[Any], tuple[Tensor, ...]] = lambda graph: ()
 
     def fold(
@@ -193,16 +211,18 @@ class OnnxBuilder(Builder):
             raise UnsupportedModelError(f"axis {axis} of a tensor of rank {rank}")
         return axis % max(rank, 1)
 
-    def as_float(self, x: Value) -> Value:
-        """Return a value taken for float32, whatever the file says."""
-        return replace(x, dtype="float32")
-
     def one_picture_at_a_time(self, x: Tensor, axes: Sequence[int]) -> None:
         """Refuse to work along a batch axis that the file says has a fixed size."""
         if self.batch is not None and any(
             x.shape[axis] == self.batch_size for axis in axes
         ):
             raise UnsupportedModelError("it works along the batch")
+
+    def whole(self, *tensors: Tensor | None) -> None:
+        """Refuse to mix the pictures of a batch that the file says has a fixed size."""
+        for x in tensors:
+            if x is not None and not isinstance(x, Constant):
+                self.one_picture_at_a_time(x, range(x.rank))
 
     @property
     def batch_size(self) -> Dim:

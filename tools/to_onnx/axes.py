@@ -127,6 +127,15 @@ def pad(g: Exporter, op: ops.Pad, x: Tensor) -> Placed:
     return Placed(name, x.axes)
 
 
+@exports("CenterCropPad")
+def center_crop_pad(g: Exporter, op: ops.CenterCropPad, x: Tensor) -> Placed:
+    """Cut or pad axes to a size."""
+    axes = op.axes or in_order(x.rank)
+    where = [x.position(axis) for axis in axes]
+    name = g.node("CenterCropPad", lying(g, x), g.constant(list(op.shape)), axes=where)
+    return Placed(name, x.axes)
+
+
 def remaining(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
     """Return how the axes of a reduced tensor lie."""
     if keepdims:
@@ -152,9 +161,15 @@ def mean(g: Exporter, op: ops.Mean, x: Tensor) -> Placed:
 
 
 def reduction(g: Exporter, onnx: str, op: Any, x: Tensor) -> Placed:
-    """Return a reduction with the fields `axes` and `keepdims`."""
-    axes = tuple(op.axes) or in_order(x.rank)
-    return reduced(g, onnx, x, axes, op.keepdims)
+    """Return a reduction with the fields `axes` and `keepdims`.
+
+    Over no axes it is one over an axis of size one that is put behind the others.
+    """
+    if op.axes:
+        return reduced(g, onnx, x, op.axes, op.keepdims)
+    behind = g.constant([x.rank])
+    name = g.node("Unsqueeze", lying(g, x), behind)
+    return Placed(g.node(onnx, name, behind, keepdims=0), x.axes)
 
 
 def _register_reduction(name: str) -> None:
@@ -217,9 +232,11 @@ def _multiplied_along(
 
 
 @exports("AdaptiveAveragePool", "AdaptiveMaxPool")
-def adaptive_pool(g: Exporter, op: Any, x: Tensor) -> Placed:
+def adaptive_pool(
+    g: Exporter, op: ops.AdaptiveAveragePool | ops.AdaptiveMaxPool, x: Tensor
+) -> Placed:
     """Pool in boxes that share out the image."""
-    average = type(op).__name__ == "AdaptiveAveragePool"
+    average = isinstance(op, ops.AdaptiveAveragePool)
     spatial = [g.size(x, axis) for axis in range(1, x.rank - 1)]
     boxes = op.boxes(tuple(spatial))
     counts = [len(groups) for groups in boxes]
@@ -232,7 +249,7 @@ def adaptive_pool(g: Exporter, op: Any, x: Tensor) -> Placed:
 
 
 @exports("FractionalMaxPool")
-def fractional_max_pool(g: Exporter, op: Any, x: Tensor) -> Placed:
+def fractional_max_pool(g: Exporter, op: ops.FractionalMaxPool, x: Tensor) -> Placed:
     """Pool in given boxes."""
     boxes = [
         [list(range(a, min(b + op.overlapping, axis[-1]))) for a, b in pairwise(axis)]
@@ -246,7 +263,7 @@ def _positions(boxes: Any) -> Boxes:
 
 
 @exports("Maxout")
-def maxout(g: Exporter, op: Any, x: Tensor) -> Placed:
+def maxout(g: Exporter, op: ops.Maxout, x: Tensor) -> Placed:
     """Take the largest of each few neighbouring channels."""
     at, axes = x.position(-1), x.axes
     if x.sizes()[1:].count(None) > 0:

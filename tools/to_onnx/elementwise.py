@@ -31,6 +31,7 @@ UNARY = (
     "Gelu",
     "HardSigmoid",
     "HardSwish",
+    "IsNaN",
     "LeakyRelu",
     "Log",
     "Mish",
@@ -139,43 +140,47 @@ def silu(g: Exporter, op: ops.Silu, x: Tensor) -> Placed:
 
 
 @exports("Swish")
-def swish(g: Exporter, op: Any, x: Tensor) -> Placed:
+def swish(g: Exporter, op: ops.Swish, x: Tensor) -> Placed:
     """Multiply by the sigmoid of alpha times the input."""
     name = lying(g, x)
     scaled = g.node("Mul", name, g.constant(op.alpha, dtype=np.float32))
     return Placed(g.node("Mul", name, g.node("Sigmoid", scaled)), x.axes)
 
 
-@exports("IsNaN")
-def is_nan(g: Exporter, op: Any, x: Tensor) -> Placed:
-    """Tell where there is no number."""
-    return Placed(g.node("IsNaN", lying(g, x)), x.axes)
+@exports("IsInf")
+def is_inf(g: Exporter, op: ops.IsInf, x: Tensor) -> Placed:
+    """Tell where numbers are infinite."""
+    name = g.node(
+        "IsInf",
+        lying(g, x),
+        detect_negative=int(op.negative),
+        detect_positive=int(op.positive),
+    )
+    return Placed(name, x.axes)
 
 
 @exports("Mod")
-def mod(g: Exporter, op: Any, x: Tensor, y: Tensor) -> Placed:
+def mod(g: Exporter, op: ops.Mod, x: Tensor, y: Tensor) -> Placed:
     """Take the remainder; ONNX wants `fmod` for floats."""
     return broadcast(g, "Mod", x, y, fmod=int(op.fmod))
 
 
-@exports("BitShift")
-def bit_shift(g: Exporter, op: Any, x: Tensor, y: Tensor) -> Placed:
-    """Shift bits."""
-    return broadcast(g, "BitShift", x, y, direction=op.direction)
-
-
 @exports("Cast")
-def cast(g: Exporter, op: Any, x: Tensor) -> Placed:
+def cast(g: Exporter, op: ops.Cast, x: Tensor) -> Placed:
     """Convert to another element type."""
     return Placed(cast_to(g, lying(g, x), op.dtype), x.axes)
 
 
 def cast_to(g: Exporter, name: str, dtype: str) -> str:
     """Return a value converted to another element type."""
+    return str(g.node("Cast", name, to=element(dtype)))
+
+
+def element(dtype: str) -> int:
+    """Return ONNX's number of an element type."""
     from onnx import helper
 
-    code = int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-    return str(g.node("Cast", name, to=code))
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
 def along(g: Exporter, onnx: str, op: Any, x: Tensor) -> Placed:
@@ -193,54 +198,6 @@ for _name in ("Softmax", "LogSoftmax", "Hardmax"):
     _register_along(_name)
 
 
-@exports("LpNorm")
-def lp_norm(g: Exporter, op: Any, x: Tensor) -> Placed:
-    """Divide by the norm along an axis."""
-    name = g.node("LpNormalization", lying(g, x), axis=x.position(op.axis), p=op.p)
-    return Placed(name, x.axes)
-
-
 def number(g: Exporter, value: float) -> str:
     """Return the name of a float."""
     return g.constant(value, dtype=np.float32)
-
-
-def normalised(
-    g: Exporter, x: Tensor, axes: tuple[int, ...], epsilon: float, centre: bool
-) -> str:
-    """Return x, less its mean over axes if `centre`, over its root mean square."""
-    name = lying(g, x)
-    over = g.constant([x.position(axis) for axis in axes])
-    if centre:
-        name = g.node("Sub", name, g.node("ReduceMean", name, over))
-    power = g.node("ReduceMean", g.node("Mul", name, name), over)
-    root = g.node("Sqrt", g.node("Add", power, number(g, epsilon)))
-    return str(g.node("Div", name, root))
-
-
-def per_axes(g: Exporter, weight: Tensor, x: Tensor, axes: tuple[int, ...]) -> str:
-    """Return a weight over some axes so that it broadcasts to `x` as that lies."""
-    array = g.array(weight, "its weight")
-    kept = sorted(axis % x.rank for axis in axes)
-    shape = [1] * x.rank
-    wide = np.broadcast_to(array, [x.shape[axis] for axis in kept])
-    for axis, size in zip(kept, wide.shape, strict=True):
-        shape[axis] = size
-    spread = wide.reshape(shape).transpose(x.axes)
-    return g.weight(weight, spread, "x".join(map(str, spread.shape)))
-
-
-def affine(
-    g: Exporter,
-    name: str,
-    x: Tensor,
-    axes: tuple[int, ...],
-    gamma: Tensor | None,
-    beta: Tensor | None,
-) -> Placed:
-    """Return ``name * gamma + beta``."""
-    if gamma is not None:
-        name = g.node("Mul", name, per_axes(g, gamma, x, axes))
-    if beta is not None:
-        name = g.node("Add", name, per_axes(g, beta, x, axes))
-    return Placed(name, x.axes)

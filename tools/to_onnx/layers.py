@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from striate import ops
-from striate.spec import Array, Shape
 from striate.tools.to_onnx.axes import reduced
-from striate.tools.to_onnx.elementwise import affine, lying, normalised
+from striate.tools.to_onnx.elementwise import lying
 from striate.tools.to_onnx.exporter import Exporter, Placed, Tensor, exports, in_order
 
 Pairs = tuple[tuple[int, int], ...]
@@ -20,7 +19,7 @@ def per_axis(setting: Sequence[int], rank: int) -> list[int]:
     return list(setting) * rank if len(setting) == 1 else list(setting)
 
 
-def padded(x: Tensor, padding: Any, pairs: Pairs, dilation: Sequence[int]) -> Any:
+def padded(x: Tensor, padding: Any, pairs: Pairs) -> dict[str, Any]:
     """Return the attributes that say how an image is padded.
 
     A padding that follows from the size is given in numbers if that is known, since
@@ -54,7 +53,7 @@ def conv(
         strides=list(window.stride),
         dilations=list(window.dilation),
         group=op.groups,
-        **padded(x, op.padding, window.padding, window.dilation),
+        **padded(x, op.padding, window.padding),
     )
     return g.image(x, name)
 
@@ -149,23 +148,24 @@ def batch_norm(
 @exports("MaxPool")
 def max_pool(g: Exporter, op: ops.MaxPool, x: Tensor) -> Placed:
     """Take the largest value of each window."""
-    return g.image(x, _pooled(g, "MaxPool", op, x))
+    return g.image(x, pooled(g, "MaxPool", op, x))
 
 
 @exports("AveragePool")
 def average_pool(g: Exporter, op: ops.AveragePool, x: Tensor) -> Placed:
     """Average each window."""
     count = int(op.count_include_pad)
-    return g.image(x, _pooled(g, "AveragePool", op, x, count_include_pad=count))
+    return g.image(x, pooled(g, "AveragePool", op, x, count_include_pad=count))
 
 
 @exports("LpPool")
-def lp_pool(g: Exporter, op: Any, x: Tensor) -> Placed:
+def lp_pool(g: Exporter, op: ops.LpPool, x: Tensor) -> Placed:
     """Take the norm of each window."""
-    return g.image(x, _pooled(g, "LpPool", op, x, p=op.p))
+    return g.image(x, pooled(g, "LpPool", op, x, p=op.p))
 
 
-def _pooled(g: Exporter, onnx: str, op: Any, x: Tensor, **attributes: Any) -> Any:
+def pooled(g: Exporter, onnx: str, op: Any, x: Tensor, **attributes: Any) -> Any:
+    """Return an operator with a sliding window and no weights, channels-first."""
     window = op.window(x.spec)
     return g.node(
         onnx,
@@ -174,7 +174,7 @@ def _pooled(g: Exporter, onnx: str, op: Any, x: Tensor, **attributes: Any) -> An
         strides=list(window.stride),
         dilations=list(window.dilation),
         ceil_mode=int(op.ceil_mode),
-        **padded(x, op.padding, window.padding, window.dilation),
+        **padded(x, op.padding, window.padding),
         **attributes,
     )
 
@@ -198,102 +198,3 @@ def global_pool(g: Exporter, op: Any, x: Tensor) -> Placed:
     if op.keepdims:
         return g.image(x, name)
     return Placed(g.node("Flatten", name), (0, 1))
-
-
-@exports("LayerNorm")
-def layer_norm(
-    g: Exporter,
-    op: Any,
-    x: Tensor,
-    gamma: Tensor | None = None,
-    beta: Tensor | None = None,
-) -> Placed:
-    """Normalise over the last axes; over others in single steps."""
-    axes = tuple(sorted(axis % x.rank for axis in op.axes))
-    trailing = tuple(range(x.rank - len(axes), x.rank))
-    if axes != trailing or gamma is None:
-        name = normalised(g, x, axes, op.epsilon, True)
-        return affine(g, name, x, axes, gamma, beta)
-    whole = Tensor(g.last(x), in_order(x.rank), x.spec, x.open)
-    name = g.node(
-        "LayerNormalization",
-        whole.name,
-        _trailing(g, gamma, whole, axes),
-        _trailing(g, beta, whole, axes) if beta is not None else "",
-        axis=-len(axes),
-        epsilon=op.epsilon,
-    )
-    return Placed(name, whole.axes)
-
-
-def _trailing(g: Exporter, weight: Tensor, x: Tensor, axes: Shape) -> str:
-    """Return a weight of the shape of the last axes."""
-    shape = [x.shape[axis] for axis in axes]
-    array = g.array(weight, "its weight")
-    if list(array.shape) == shape:
-        return g.last(weight)
-    return g.weight(weight, np.broadcast_to(array, shape), "whole")
-
-
-@exports("RMSNorm")
-def rms_norm(g: Exporter, op: Any, x: Tensor, gamma: Tensor | None = None) -> Placed:
-    """Divide by the root mean square, in single steps: the operator is newer."""
-    axes = tuple(axis % x.rank for axis in op.axes)
-    name = normalised(g, x, axes, op.epsilon, False)
-    return affine(g, name, x, axes, gamma, None)
-
-
-@exports("MeanVarianceNorm")
-def mean_variance_norm(g: Exporter, op: Any, x: Tensor) -> Placed:
-    """Normalise over axes, in single steps."""
-    axes = tuple(axis % x.rank for axis in op.axes)
-    return Placed(normalised(g, x, axes, op.epsilon, True), x.axes)
-
-
-@exports("InstanceNorm")
-def instance_norm(
-    g: Exporter,
-    op: Any,
-    x: Tensor,
-    gamma: Tensor | None = None,
-    beta: Tensor | None = None,
-) -> Placed:
-    """Normalise each channel of each image."""
-    names = _channel_weights(g, x, gamma, beta)
-    name = g.node("InstanceNormalization", g.first(x), *names, epsilon=op.epsilon)
-    return g.image(x, name)
-
-
-@exports("GroupNorm")
-def group_norm(
-    g: Exporter,
-    op: Any,
-    x: Tensor,
-    gamma: Tensor | None = None,
-    beta: Tensor | None = None,
-) -> Placed:
-    """Normalise groups of channels of each image."""
-    names = _channel_weights(g, x, gamma, beta)
-    name = g.node(
-        "GroupNormalization",
-        g.first(x),
-        *names,
-        num_groups=op.groups,
-        epsilon=op.epsilon,
-    )
-    return g.image(x, name)
-
-
-def _channel_weights(
-    g: Exporter, x: Tensor, gamma: Tensor | None, beta: Tensor | None
-) -> list[str]:
-    """Return the names of a factor and an offset for each channel."""
-    names = []
-    for weight, fill in ((gamma, 1.0), (beta, 0.0)):
-        if weight is None:
-            plain: Array = np.full(x.shape[-1], fill, np.float32)
-            names.append(g.constant(plain))
-        else:
-            g.array(weight, "its weight")
-            names.append(g.last(weight))
-    return names

@@ -19,7 +19,18 @@ from striate.errors import (
 )
 from striate.ops.base import operand_names
 from striate.spec import Shape
-from striate.tools.to_onnx import axes, elementwise, layers
+from striate.tools.to_onnx import (
+    axes,
+    data,
+    elementwise,
+    layers,
+    normalise,
+    quantised,
+    recurrent,
+    resample,
+    windows,
+)
+from striate.tools.to_onnx.elementwise import element
 from striate.tools.to_onnx.exporter import (
     Exporter,
     OnnxNode,
@@ -30,8 +41,21 @@ from striate.tools.to_onnx.exporter import (
     in_order,
 )
 
-OPERATORS = (axes, elementwise, layers)
+OPERATORS = (
+    axes,
+    data,
+    elementwise,
+    layers,
+    normalise,
+    quantised,
+    recurrent,
+    resample,
+    windows,
+)
 """The modules that register operators."""
+
+Size = int | str | None
+"""A number, a symbol, or None for what depends on symbols or values."""
 
 OPSET = 21
 IR_VERSION = 10
@@ -67,8 +91,8 @@ def to_onnx(graph: Graph, *, io: str = "channels_last") -> Any:
 
 def save_onnx(
     graph: Graph, path: str | os.PathLike[str], *, io: str = "channels_last"
-) -> None:
-    """Write a graph as an ONNX file.
+) -> Any:
+    """Write a graph as an ONNX file and return the `onnx.ModelProto`.
 
     Parameters
     ----------
@@ -88,6 +112,7 @@ def save_onnx(
     import onnx
 
     onnx.save(model, os.fspath(path))
+    return model
 
 
 @dataclass
@@ -108,7 +133,7 @@ class _Walk:
         self.g = Exporter()
         self.values: dict[str, Tensor] = {}
         self.problems: list[Problem] = []
-        self.specs, self.opened = _bindings(graph)
+        self.specs, self.sizes = _sizes(graph)
         self.g.only_dense = _flattened_for_dense(graph)
 
     def run(self) -> Any:
@@ -134,8 +159,8 @@ class _Walk:
         before = len(self.g.nodes)
         self.g.site = node.name
         self.g.results = tuple(
-            Tensor(v, in_order(self.specs[v].rank), self.specs[v], self.opened[v])
-            for v in node.outputs
+            self._tensor(value, Placed(value, in_order(self.specs[value].rank)))
+            for value in node.outputs
         )
         try:
             if handler is None:
@@ -170,9 +195,11 @@ class _Walk:
         return found
 
     def _define(self, value: str, result: Placed) -> None:
-        self.values[value] = Tensor(
-            result.name, result.axes, self.specs[value], self.opened[value]
-        )
+        self.values[value] = self._tensor(value, result)
+
+    def _tensor(self, value: str, result: Placed) -> Tensor:
+        opened = tuple(not isinstance(size, int) for size in self.sizes[value])
+        return Tensor(result.name, result.axes, self.specs[value], opened)
 
     @staticmethod
     def _name_nodes(nodes: Sequence[OnnxNode], layer: str) -> None:
@@ -195,9 +222,12 @@ class _Walk:
 
     def _names(self) -> dict[str, str]:
         """Return what to call each ONNX value: after the striate value it holds."""
-        fixed = {entry.name for entry in self.graph.inputs} | self.g.constants.keys()
+        given = {entry.name for entry in self.graph.inputs}
+        fixed = given | self.g.constants.keys()
         names: dict[str, str] = {}
         for value in self.graph.outputs:
+            if value in given:
+                continue
             tensor = self.values[value]
             self.g.site = value
             name = self.g.lying(tensor, self._boundary(tensor.spec))
@@ -214,37 +244,32 @@ class _Walk:
 
     def _ends(self) -> tuple[list[Any], list[Any]]:
         """Return (name, element type, sizes or symbols) of inputs and of outputs."""
-        inputs = []
-        for entry in self.graph.inputs:
-            order = self._boundary(self.specs[entry.name])
-            sizes = [
-                d if isinstance(d, int) or self.opened[entry.name][axis] else size
-                for axis, (d, size) in enumerate(
-                    zip(entry.shape, self.specs[entry.name].shape, strict=True)
+        inputs, outputs = (
+            [
+                (
+                    value,
+                    self.specs[value].dtype,
+                    [self.sizes[value][a] for a in self._boundary(self.specs[value])],
                 )
+                for value in values
             ]
-            inputs.append((entry.name, entry.dtype, [sizes[a] for a in order]))
-        batch = inputs[0][2][0] if inputs and inputs[0][2] else None
-        outputs = []
-        for value in self.graph.outputs:
-            spec, opened = self.specs[value], self.opened[value]
-            sizes = [
-                (batch if axis == 0 else None) if opened[axis] else size
-                for axis, size in enumerate(spec.shape)
-            ]
-            order = self._boundary(spec)
-            outputs.append((value, spec.dtype, [sizes[a] for a in order]))
+            for values in (
+                [entry.name for entry in self.graph.inputs],
+                self.graph.outputs,
+            )
+        )
         return inputs, outputs
 
 
-def _bindings(graph: Graph) -> tuple[dict[str, Spec], dict[str, tuple[bool, ...]]]:
-    """Return every value's spec, and which of its sizes each run may choose.
+def _sizes(graph: Graph) -> tuple[dict[str, Spec], dict[str, tuple[Size, ...]]]:
+    """Return every value's spec, and its sizes: a number, a symbol or None if open.
 
-    A symbol that the network does not let change stays at its default.
+    Each symbol in turn gets another size, and what changes depends on it. One that the
+    network does not let change stays at its default. What depends on values is open.
     """
     shapes = graph.default_shapes()
     specs = graph.specs(shapes)
-    opened = {value: (False,) * spec.rank for value, spec in specs.items()}
+    sizes: dict[str, list[Size]] = {v: list(s.shape) for v, s in specs.items()}
     symbols = {d for entry in graph.inputs for d in entry.shape if isinstance(d, str)}
     for symbol in sorted(symbols):
         changed = {
@@ -260,18 +285,25 @@ def _bindings(graph: Graph) -> tuple[dict[str, Spec], dict[str, tuple[bool, ...]
             found = graph.specs(changed)
         except ShapeError:
             continue
+        pairs = {
+            (shapes[entry.name][axis], changed[entry.name][axis])
+            for entry in graph.inputs
+            for axis, size in enumerate(entry.shape)
+            if size == symbol
+        }
         for value, spec in found.items():
-            opened[value] = tuple(
-                was or a != b
-                for was, a, b in zip(
-                    opened[value], spec.shape, specs[value].shape, strict=True
-                )
-            )
+            both = zip(specs[value].shape, spec.shape, strict=True)
+            for axis, pair in enumerate(both):
+                if pair[0] != pair[1]:
+                    first = isinstance(sizes[value][axis], int)
+                    sizes[value][axis] = symbol if first and pair in pairs else None
+    late: set[str] = set()
     for node in graph.nodes:
-        if node.op.dynamic:
-            for value in node.outputs:
-                opened[value] = (True,) * specs[value].rank
-    return specs, opened
+        if node.op.dynamic or late & set(node.reads):
+            late.update(node.outputs)
+    for value in late:
+        sizes[value] = [None] * specs[value].rank
+    return specs, {value: tuple(each) for value, each in sizes.items()}
 
 
 def _flattened_for_dense(graph: Graph) -> frozenset[str]:
@@ -305,11 +337,6 @@ def _model(
 ) -> Any:
     """Return the protocol buffer."""
     from onnx import helper, numpy_helper
-
-    def element(dtype: str) -> int:
-        import numpy as np
-
-        return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     used = {name for node in g.nodes for name in node.inputs}
     used.update(name for name in names)
@@ -353,4 +380,4 @@ def _table(name: str, problems: Sequence[Problem]) -> str:
         "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]])
         for row in rows
     ]
-    return "\n".join([f"{name}: {count} layers have no equal in ONNX", *lines])
+    return "\n".join([f"{name}: layers that have no equal in ONNX: {count}", *lines])
