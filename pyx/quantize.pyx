@@ -71,10 +71,11 @@ cdef inline byte rounded(float x, byte zero) noexcept nogil:
     cdef int32_t least = -128 if byte is int8_t else 0
     cdef int32_t most = 127 if byte is int8_t else 255
     cdef int32_t q
-    x = x if x == x else 0
+    cdef bint number = x == x
     x = x if x > -1000 else -1000
     x = x if x < 1000 else 1000
-    q = <int32_t>((x + <float>12582912.0) - <float>12582912.0) + zero
+    q = <int32_t>((x + <float>12582912.0) - <float>12582912.0)
+    q = (q if number else 0) + zero
     q = q if q > least else least
     return <byte>(q if q < most else most)
 

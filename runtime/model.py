@@ -389,9 +389,7 @@ class _Prepared:
         self._graph = graph
         self._rest = rest
         self._idle: list[Context] = []
-        self._results = [
-            (spec.shape, np.dtype(spec.dtype)) for _, spec in plan.outputs
-        ]
+        self._results = [(spec.shape, np.dtype(spec.dtype)) for _, spec in plan.outputs]
 
     def run(
         self, arrays: tuple[Array, ...], out: Array | None, poison: bool
@@ -409,7 +407,7 @@ class _Prepared:
         return self._finished(arrays, results) if self._rest else results
 
     def _finished(self, arrays: tuple[Array, ...], results: list[Array]) -> list[Array]:
-        """Return the graph's outputs after the layers whose sizes only now are known."""
+        """Return the outputs, after the layers whose sizes depend on values."""
         names = [name for name, _ in (*self.plan.inputs, *self.plan.outputs)]
         values = dict(zip(names, (*arrays, *results), strict=True))
         self._graph.evaluate(self._rest, values)

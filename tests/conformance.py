@@ -28,7 +28,7 @@ from striate.tools import convert
 
 SUITES = ("node", "pytorch-converted", "pytorch-operator")
 ALLOWED = Path(__file__).with_name("conformance_passed.txt")
-GOOD = ("passed", "float32")
+GOOD = ("passed", "float32", "folded")
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
 SECONDS = 120
 """The longest that one case may take."""
@@ -56,7 +56,8 @@ class Outcome:
     """What became of a case, and why.
 
     The verdict is passed, float32 (the numbers are right, but float32 where float64
-    was wanted), failed, crashed or refused.
+    was wanted), folded (right, but only with every input a constant), failed,
+    crashed or refused.
     """
 
     suite: str
@@ -121,6 +122,8 @@ def run(case):
                 _compare(case, model, outcome.frozen, given, wanted)
         double = any(a.dtype == np.float64 for _, part in sets for a in part)
         outcome.verdict = "float32" if double else "passed"
+        if outcome.frozen and len(outcome.frozen) == len(sets[0][0]):
+            outcome.verdict = "folded"
     except (Refused, StriateError) as error:
         outcome.reason = _line(error)
     except AssertionError as error:
@@ -245,7 +248,7 @@ def table(outcomes):
         rows[outcome.suite, outcome.op].append(outcome)
     lines = []
     for suite in dict.fromkeys(o.suite for o in outcomes):
-        lines.append(f"{suite:28} passed float32 failed refused  reasons")
+        lines.append(f"{suite:28} passed float32 folded failed refused  reasons")
         for (of, op), group in sorted(rows.items()):
             if of == suite:
                 reasons = Counter(o.reason for o in group if o.reason)
@@ -262,8 +265,8 @@ def table(outcomes):
 def _counts(group):
     verdicts = Counter(o.verdict for o in group)
     bad = verdicts["failed"] + verdicts["crashed"]
-    passed, narrowed = verdicts["passed"], verdicts["float32"]
-    return f"{passed:6} {narrowed:7} {bad:6} {verdicts['refused']:7}"
+    passed, narrowed, folded = (verdicts[verdict] for verdict in GOOD)
+    return f"{passed:6} {narrowed:7} {folded:6} {bad:6} {verdicts['refused']:7}"
 
 
 def main(arguments=None):

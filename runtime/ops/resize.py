@@ -167,6 +167,8 @@ class Resize(Op):
             )
         if self.antialias and self.mode == "nearest":
             raise ValueError("antialias wants the mode 'linear' or 'cubic'")
+        if self.exclude_outside and self.mode == "nearest":
+            raise ValueError("exclude_outside wants the mode 'linear' or 'cubic'")
 
     def infer(self, x: Spec) -> Spec:
         """Return the shape with the new sizes."""

@@ -53,4 +53,4 @@ def test_another_element_type_is_a_failure():
 def test_the_command_prints_a_table(capsys):
     assert main(["--suite", "node", "--only", "^test_(relu|softmax_axis_0)$"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert re.match(r"  in all +2 +0 +0 +0", lines[-1])
+    assert re.match(r"  in all +2 +0 +0 +0 +0", lines[-1])

@@ -101,6 +101,8 @@ def Resize(
     nearest_mode: str = "round_prefer_floor",
 ) -> Tensor:
     """Resample to a size or by factors."""
+    if exclude_outside and mode == "nearest":
+        raise UnsupportedModelError("exclude_outside with the mode nearest")
     chosen = tuple(g.axis(a, X.rank) for a in axes) if axes else tuple(range(X.rank))
     numbers: tuple[float, ...] = ()
     wanted: Ints = ()
