@@ -89,6 +89,52 @@ def read(
     return _graph(buffer, path, verify, model_id, max_activation_bytes)
 
 
+def read_edited(path: str | os.PathLike[str]) -> Graph:
+    """Return the graph of a model file that another tool has edited or rewritten.
+
+    The HDF5 library reads it, whatever its layout, chunks and compression, and hashes
+    are not compared: only for files whose origin is trusted. The graph is checked as
+    `read` does.
+
+    Raises
+    ------
+    ModelFormatError
+        If it cannot be read, or what it holds is not a model.
+    """
+    import h5py
+
+    name = os.fspath(path)
+    try:
+        with h5py.File(name, "r") as file:
+            description = decode(bytes(np.asarray(file["graph"][()]).item()), name)
+            arrays = {
+                tensor: _edited(file[f"weights/{tensor}"][()], entry, tensor, name)
+                for tensor, entry in description.tensors.items()
+            }
+            items = file["labels"][()].tolist() if description.labels else []
+            labels = tuple(item.decode() for item in items)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, ModelFormatError):
+            raise
+        raise ModelFormatError(str(error), code="object", path=name) from None
+    return build(description, arrays, labels, name)
+
+
+def _edited(found: Any, entry: TensorEntry, tensor: str, path: str) -> Array:
+    """Return a tensor as its entry says; raise `ModelFormatError` if it is not so."""
+    dtype = "float32" if entry.dtype == "bfloat16" else entry.dtype
+    array = np.asarray(found)
+    stored = "uint8" if dtype == "bool" else dtype
+    if array.shape != entry.shape or not np.can_cast(array.dtype, stored, "same_kind"):
+        raise ModelFormatError(
+            f"{tensor} is {array.dtype} {shape_text(array.shape)}, /graph says "
+            f"{entry.dtype} {shape_text(entry.shape)}",
+            code="tensors",
+            path=path,
+        )
+    return array.astype(dtype)
+
+
 def save(
     graph: Graph, path: str | os.PathLike[str], *, bfloat16: Collection[str] = ()
 ) -> str:

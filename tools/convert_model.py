@@ -13,6 +13,7 @@ import striate
 from striate import Graph, ops
 from striate.errors import SettingError, UnsupportedModelError
 from striate.image import INTERPOLATIONS, Postprocess, Preprocess, Resize
+from striate.model_file import read_edited
 from striate.spec import shape_text
 from striate.tools import convert
 from striate.tools.console import (
@@ -66,9 +67,15 @@ of it; 2 the command or a file makes no sense, one line tells why.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert a model as the command line says and return the exit status."""
-    parser = Parser(PROG, "Turn an ONNX model into a model file, or back.", EXAMPLE)
+    parser = Parser(
+        PROG,
+        "Turn an ONNX model into a model file, or back; clean an edited one.",
+        EXAMPLE,
+    )
     parser.add_argument(
-        "source", help="the model, an .onnx file; a model file if the target is .onnx"
+        "source",
+        help="the model, an .onnx file; or a model file, .h5, to export to .onnx, or "
+        "to write anew after another tool has edited it (only if you trust it)",
     )
     parser.add_argument("target", help="the model file to write, .h5; or an .onnx file")
     parser.add_argument(
@@ -107,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--std", type=numbers, metavar="R,G,B", help="then divide by, default 1"
     )
     picture.add_argument(
-        "--invert", choices=("never", "always", "auto"), help="take the negative"
+        "--invert", action="store_true", default=None, help="take the negative"
     )
     classes = parser.add_argument_group("classes")
     classes.add_argument(
@@ -148,6 +155,8 @@ def _run(options: argparse.Namespace) -> int:
     _require_writable(target, Path(options.source))
     if target.suffix.lower() == ".onnx":
         return _export(options, target)
+    if Path(options.source).suffix.lower() == ".h5":
+        return _clean(options, target)
     labels = _labels(options.labels) if options.labels else ()
     preprocess = _preprocess(options)
     try:
@@ -182,12 +191,36 @@ def _refused(options: argparse.Namespace, error: UnsupportedModelError) -> int:
     return UNSUPPORTED
 
 
-def _export(options: argparse.Namespace, target: Path) -> int:
-    """Write a model file as ONNX, which has no place for pictures and labels."""
+def _clean(options: argparse.Namespace, target: Path) -> int:
+    """Write a model file anew that another tool has edited; for files one trusts."""
+    _refuse_stored(options, "models of other frameworks")
+    graph = read_edited(options.source)
+    graph.name = options.name or graph.name
+    model_id = striate.save(graph, target)
+    facts = {
+        "source": options.source,
+        "target": options.target,
+        "bytes": target.stat().st_size,
+        "layers": len(graph.nodes),
+        "model_id": model_id,
+    }
+    if options.json:
+        print_json(facts)
+    else:
+        print_lines({name: str(fact) for name, fact in facts.items()})
+    return 0
+
+
+def _refuse_stored(options: argparse.Namespace, wanted: str) -> None:
+    """Raise `SettingError` if an option was given that has no effect here."""
     for name in STORED:
         if getattr(options, name) is not None:
-            flag = name.replace("_", "-")
-            raise SettingError(f"--{flag} is for model files, not for {target}")
+            raise SettingError(f"--{name.replace('_', '-')} is for {wanted}")
+
+
+def _export(options: argparse.Namespace, target: Path) -> int:
+    """Write a model file as ONNX, which has no place for pictures and labels."""
+    _refuse_stored(options, f"model files, not for {target}")
     graph = striate.read(options.source)
     graph.name = options.name or graph.name
     io = "channels_first" if options.io == "source" else "channels_last"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -278,3 +279,68 @@ def test_as_a_program(source, tmp_path):
     )
     assert "5 in, 4 out" in done.stdout
     assert (tmp_path / "net.h5").exists()
+
+
+DIGITS = Path(__file__).parents[2] / "models" / "digits.h5"
+
+
+def edited(path):
+    """Write digits.h5 as other tools do, compressed and with a weight changed."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(DIGITS) as old, h5py.File(path, "w") as new:
+        new.attrs.update(old.attrs)
+        for name in ("graph", "labels"):
+            new[name] = old[name][()]
+        for layer, group in old["weights"].items():
+            for operand, weight in group.items():
+                array = weight[()] + (
+                    1 if (layer, operand) == ("logits", "bias") else 0
+                )
+                new.create_dataset(
+                    f"weights/{layer}/{operand}", data=array, compression="gzip"
+                )
+    return path
+
+
+def test_a_file_that_another_tool_edited_is_written_anew(tmp_path, capsys):
+    source, target = edited(tmp_path / "edited.h5"), tmp_path / "clean.h5"
+    with pytest.raises(striate.ModelFormatError):
+        striate.read(source)
+    assert main([str(source), str(target), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    found, was = striate.read(target), striate.read(DIGITS)
+    assert found.model_id == told["model_id"] != was.model_id
+    bias = was.params["logits/bias"] + 1
+    np.testing.assert_array_equal(found.params["logits/bias"], bias)
+    np.testing.assert_array_equal(
+        found.params["conv1/kernel"], was.params["conv1/kernel"]
+    )
+    assert found.labels == was.labels
+    assert found.preprocess == was.preprocess
+
+
+def test_an_edited_file_that_is_no_model_is_refused(tmp_path, capsys):
+    h5py = pytest.importorskip("h5py")
+    source, target = tmp_path / "edited.h5", tmp_path / "clean.h5"
+    for breakage in ("text", "no graph", "wrong shape"):
+        if breakage == "text":
+            source.write_text("hello")
+        else:
+            edited(source)
+            with h5py.File(source, "a") as file:
+                name = "graph" if breakage == "no graph" else "weights/logits/bias"
+                del file[name]
+                if breakage == "wrong shape":
+                    file[name] = np.zeros(3, np.float32)
+        assert main([str(source), str(target)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        assert not target.exists()
+
+
+def test_a_picture_may_be_inverted(tmp_path):
+    source, target = tmp_path / "net.onnx", tmp_path / "net.h5"
+    assert main([str(DIGITS), str(source)]) == 0
+    assert main([str(source), str(target), "--colour", "L", "--invert"]) == 0
+    assert striate.read(target).preprocess.invert is True
+    assert main([str(source), str(target), "--colour", "L"]) == 0
+    assert striate.read(target).preprocess.invert is False
