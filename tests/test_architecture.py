@@ -8,8 +8,8 @@ import pytest
 import striate
 from striate.ops.base import Op
 
-ROOT = Path(striate.__file__).parent
 PROJECT = Path(__file__).parent.parent
+ROOT = PROJECT / "runtime"
 
 LAYERS = [
     {"errors"},
