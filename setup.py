@@ -1,4 +1,10 @@
-"""Build the kernels: every file of ``pyx/``, once per instruction set."""
+"""Build the kernels: every file of ``pyx/``, once per instruction set.
+
+Three switches in the environment are for builds that look for mistakes:
+``STRIATE_SANITIZE=address,undefined`` compiles with these sanitizers,
+``STRIATE_CHECKED=1`` with Cython's own checks of indices, and
+``STRIATE_BUILD_ISAS=base,avx2`` leaves the other instruction sets out.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +23,35 @@ ISAS: dict[str, list[str]] = {"base": []}
 if platform.machine() in {"x86_64", "AMD64"}:
     ISAS["avx2"] = ["-march=x86-64-v3"]
     ISAS["avx512"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
+if wanted := os.environ.get("STRIATE_BUILD_ISAS"):
+    ISAS = {isa: flags for isa, flags in ISAS.items() if isa in wanted.split(",")}
+SANITIZERS = os.environ.get("STRIATE_SANITIZE")
+CHECKED = bool(os.environ.get("STRIATE_CHECKED"))
 
 FOLDER = Path(__file__).parent / "pyx"
 SOURCES = sorted(f"pyx/{path.name}" for path in FOLDER.iterdir() if path.is_file())
-ONCE = ["pyx/checksum.pyx", "pyx/cpu.pyx", "pyx/program.pyx"]
+ONCE = ["pyx/checksum.pyx", "pyx/cpu.pyx", "pyx/mapping.pyx", "pyx/program.pyx"]
 KERNELS = [p for p in SOURCES if p.endswith(".pyx") and p not in ONCE]
+INCLUDED = [p for p in SOURCES if not p.endswith(".pyx")]
 SHARED = "striate.kernels._cyutility"
 
-# Without the first, GCC stops inlining the shared tile function into its instances;
-# without the others it keeps their accumulators in memory.
+# -fwrapv, because integer lanes whose result is not used may overflow. Without the last
+# GCC stops inlining the shared tile function into its instances; without its own flags
+# it keeps their accumulators in memory.
 FLAGS = [
     "-O3",
     "-g0",
+    "-fwrapv",
     "-DCYTHON_INLINE=inline __attribute__((always_inline))",
 ]
 GCC_FLAGS = [
     "--param=max-completely-peeled-insns=2000",
     "--param=max-completely-peel-times=64",
 ]
+LINK_FLAGS: list[str] = []
+if SANITIZERS:
+    LINK_FLAGS += [f"-fsanitize={SANITIZERS}"]
+    FLAGS += [*LINK_FLAGS, "-O1", "-g", "-fno-sanitize-recover=undefined"]
 
 
 class BuildKernels(build_ext):
@@ -67,16 +84,20 @@ def modules(isa: str, flags: list[str]) -> list[Extension]:
         sources["_cyutility"] = []
     built = cythonize(
         [
-            Extension(f"striate.kernels.{name}", files, depends=["setup.py", *SOURCES])
+            Extension(
+                f"striate.kernels.{name}",
+                files,
+                depends=["setup.py", *files, *INCLUDED],
+            )
             for name, files in sources.items()
         ],
         build_dir=f"build/cython-{isa}",  # Cython names the C file after the pyx
         include_path=["pyx"],
         language_level=3,
         compiler_directives={
-            "boundscheck": False,
-            "wraparound": False,
-            "initializedcheck": False,
+            "boundscheck": CHECKED,
+            "wraparound": CHECKED,
+            "initializedcheck": CHECKED,
             "cdivision": True,
             "freethreading_compatible": True,
         },
@@ -86,6 +107,7 @@ def modules(isa: str, flags: list[str]) -> list[Extension]:
     for module in built:
         # Not in Extension(): cythonize would add one call's flags to the next's.
         module.extra_compile_args = [*FLAGS, *flags]
+        module.extra_link_args = LINK_FLAGS
         module.include_dirs = ["pyx"]
         module.libraries = ["m"] if sysconfig.get_platform() != "win32" else []
     return built

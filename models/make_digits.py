@@ -342,6 +342,11 @@ def graph_of(weights: dict[str, Array]) -> Graph:
     return graph
 
 
+def examples(pictures: Array) -> list[dict[str, Array]]:
+    """Return inputs for the model file: three pictures, (n, 8, 8) from 0 to 1."""
+    return [{"image": pictures[:3, :, :, None]}]
+
+
 def accuracy(graph: Graph, pictures: Array, targets: Array) -> float:
     """Return the share of pictures, (n, 8, 8) from 0 to 1, named rightly."""
     scores = graph.reference({"image": pictures[..., None]})["logits"]
@@ -368,7 +373,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     graph = graph_of(weights)
     right = accuracy(graph, pictures[held], digits.target[held])
     graph.metadata = {"held_out": int(held.sum()), "held_out_accuracy": round(right, 4)}
-    save(graph, options.out)
+    save(graph, options.out, examples=examples(pictures[held]))
     sys.stdout.write(f"{options.out}: {right:.2%} of {held.sum()} held out right\n")
     return 0
 

@@ -85,8 +85,7 @@ cdef inline vec vexp_sum(vec x, vec rest) noexcept nogil:
     """Return exp(x + rest) as if the sum were exact, for -150 < x < 150."""
     cdef vec n
     cdef vec p = reduced(x, rest, &n) + splat(1)
-    cdef vec half = nearest(n * splat(0.5))
-    return times_two_to(times_two_to(p, half), n - half)
+    return times_any_two_to(p, n)
 
 
 cdef inline vec vexp(vec x) noexcept nogil:

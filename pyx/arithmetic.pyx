@@ -11,6 +11,7 @@ The remainder is defined for float32 as well and lives here with the others.
 
 from libc.math cimport fmodf
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
+from element cimport FLOAT32, INT8, INT32, INT64, UINT8, element, whole
 from loops cimport Block, Nest, block_at, nest
 from step cimport bound, share
 
@@ -28,13 +29,6 @@ cdef enum Kind:
     OR
     XOR
 
-cdef enum Type:
-    INT8
-    UINT8
-    INT32
-    INT64
-    FLOAT32
-
 KINDS = {
     "Add": ADD,
     "Sub": SUB,
@@ -51,28 +45,11 @@ KINDS = {
 }
 """The operations of `binary` by name."""
 
-TYPES = {
-    "bool": UINT8,
-    "uint8": UINT8,
-    "int8": INT8,
-    "int32": INT32,
-    "int64": INT64,
-    "float32": FLOAT32,
-}
-"""The element types by name; float32 has MOD and FMOD only."""
-
 
 cdef struct Geometry:
     Nest nest
     int kind
     int type
-
-
-ctypedef fused whole:
-    int8_t
-    uint8_t
-    int32_t
-    int64_t
 
 
 cdef inline whole power(whole x, whole y) noexcept nogil:
@@ -248,7 +225,7 @@ def binary(str kind, str dtype, tuple shape, tuple operand_strides):
     kind : str
         A key of KINDS. Mod has the sign of y, Remainder that of x.
     dtype : str
-        A key of TYPES; all operands have it.
+        An element type; all operands have it.
     shape : tuple of int
         At most 8 axes.
     operand_strides : tuple of tuple of int
@@ -261,7 +238,7 @@ def binary(str kind, str dtype, tuple shape, tuple operand_strides):
     """
     cdef Geometry g
     g.nest = nest(shape, operand_strides, True)
-    g.kind, g.type = KINDS[kind], TYPES[dtype]
+    g.kind, g.type = KINDS[kind], element(dtype)
     if g.type == FLOAT32 and g.kind != MOD and g.kind != FMOD:
         raise ValueError(f"{kind} of float32, wanted Mod or Remainder")
     return bound(run_binary, &g, sizeof(g))

@@ -9,40 +9,18 @@ number but zero is true.
 
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from element cimport FLOAT32, INT8, INT32, INT64, UINT8, element, number
 from loops cimport Block, Nest, block_at, nest
 from step cimport bound, share
 
-cdef enum Type:
-    BOOL
-    INT8
-    UINT8
-    INT32
-    INT64
-    FLOAT32
-
-TYPES = {
-    "bool": BOOL,
-    "uint8": UINT8,
-    "int8": INT8,
-    "int32": INT32,
-    "int64": INT64,
-    "float32": FLOAT32,
-}
-"""The element types by name."""
+cdef enum:
+    BOOL = 8  # as a target; its elements are otherwise bytes
 
 
 cdef struct Geometry:
     Nest nest
     int to
     int type
-
-
-ctypedef fused number:
-    int8_t
-    uint8_t
-    int32_t
-    int64_t
-    float
 
 
 ctypedef fused target:
@@ -151,7 +129,7 @@ def cast(str to, str dtype, tuple shape, tuple out_strides, tuple x_strides):
     Parameters
     ----------
     to, dtype : str
-        The types of out and x, keys of TYPES.
+        The element types of out and x.
     shape : tuple of int
         At most 8 axes.
     out_strides, x_strides : tuple of int
@@ -159,5 +137,6 @@ def cast(str to, str dtype, tuple shape, tuple out_strides, tuple x_strides):
     """
     cdef Geometry g
     g.nest = nest(shape, (out_strides, x_strides), True)
-    g.to, g.type = TYPES[to], TYPES[dtype]
+    g.to = BOOL if to == "bool" else element(to)
+    g.type = element(dtype)
     return bound(run_cast, &g, sizeof(g))

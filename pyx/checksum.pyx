@@ -1,5 +1,7 @@
 """The checksum of HDF5 metadata."""
 
+from libc.string cimport memcpy
+
 ctypedef unsigned int uint32
 
 
@@ -12,9 +14,9 @@ cdef inline uint32 word(
 ) noexcept nogil:
     """Return up to four bytes from `start` as a little-endian number."""
     cdef uint32 value = 0
-    cdef Py_ssize_t i
-    for i in range(start, min(start + 4, stop)):
-        value |= <uint32>data[i] << (8 * (i - start))
+    cdef Py_ssize_t size = min(4, stop - start)
+    if size > 0:
+        memcpy(&value, &data[start], size)
     return value
 
 

@@ -7,6 +7,7 @@ size matters. As everywhere the loops are made for scalars and rows apart.
 """
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from element cimport FLOAT32, INT8, INT32, INT64, element, item, number
 from loops cimport Block, Nest, block_at, nest
 from step cimport bound, share
 
@@ -15,45 +16,14 @@ cdef enum Kind:
     GREATER
     GREATER_OR_EQUAL
 
-cdef enum Type:
-    INT8
-    UINT8
-    INT32
-    INT64
-    FLOAT32
-
 KINDS = {"Equal": EQUAL, "Greater": GREATER, "GreaterOrEqual": GREATER_OR_EQUAL}
 """The comparisons of `compare` by name."""
-
-TYPES = {
-    "bool": UINT8,
-    "uint8": UINT8,
-    "int8": INT8,
-    "int32": INT32,
-    "int64": INT64,
-    "float32": FLOAT32,
-}
-"""The element types by name."""
 
 
 cdef struct Geometry:
     Nest nest
     int kind
     int type
-
-
-ctypedef fused number:
-    int8_t
-    uint8_t
-    int32_t
-    int64_t
-    float
-
-
-ctypedef fused item:
-    uint8_t
-    uint32_t
-    uint64_t
 
 
 cdef inline uint8_t holds(const int kind, number x, number y) noexcept nogil:
@@ -203,7 +173,7 @@ def compare(str kind, str dtype, tuple shape, tuple operand_strides):
     kind : str
         A key of KINDS.
     dtype : str
-        A key of TYPES, that of x and y; out is bytes.
+        The element type of x and y; out is bytes.
     shape : tuple of int
         At most 8 axes.
     operand_strides : tuple of tuple of int
@@ -211,7 +181,7 @@ def compare(str kind, str dtype, tuple shape, tuple operand_strides):
     """
     cdef Geometry g
     g.nest = nest(shape, operand_strides, True)
-    g.kind, g.type = KINDS[kind], TYPES[dtype]
+    g.kind, g.type = KINDS[kind], element(dtype)
     return bound(run_compare, &g, sizeof(g))
 
 

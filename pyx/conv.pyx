@@ -97,6 +97,7 @@ cdef void region(
     cdef Py_ssize_t blocks = (vectors + g.nr - 1) // g.nr
     cdef Py_ssize_t depth = g.taps * g.run
     cdef Py_ssize_t chunk, end, u, b, group, vector, pixel, channel
+    cdef const float* after
     cdef Task task
     cdef Cursor c
     cdef Tile run
@@ -122,6 +123,7 @@ cdef void region(
             )
             task.bias = <const float*>operand[3] + (group * vectors + vector) * LANES
             task.outputs = g.outputs - vector * LANES
+            after = task.w + nr * LANES * depth
             seek(&c, g, in_row, chunk)
             for u in range(chunk, end):
                 mr = <int>short_tile + (1 if c.at[3] < longer else 0)
@@ -136,6 +138,8 @@ cdef void region(
                 task.x = <const float*>operand[1] + xo
                 task.y = <float*>operand[0] + yo
                 task.r = <const float*>operand[5] + ro
+                # The first tiles of a block fetch the weights of the next one.
+                task.ahead = after + min(u - chunk, nr - 1) * LINE * depth
                 run = TILES[nr][mr]
                 run(&task)
                 advance(&c, g, in_row)

@@ -17,6 +17,7 @@ nearest inside when reading, and skipped when writing: memory outside is never t
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+from element cimport FLOAT32, INT8, INT32, INT64, element, item, number
 from loops cimport MOST_AXES, Block, Nest, block_at, locate, merged, nest
 from step cimport bound, share
 
@@ -27,25 +28,8 @@ cdef enum Kind:
     MAXIMUM
     MINIMUM
 
-cdef enum Type:
-    INT8
-    UINT8
-    INT32
-    INT64
-    FLOAT32
-
 KINDS = {"none": NONE, "add": ADD, "mul": MUL, "max": MAXIMUM, "min": MINIMUM}
 """What `scatter` does with an update and the element there, by name."""
-
-TYPES = {
-    "bool": UINT8,
-    "uint8": UINT8,
-    "int8": INT8,
-    "int32": INT32,
-    "int64": INT64,
-    "float32": FLOAT32,
-}
-"""The element types by name."""
 
 
 cdef struct Axes:
@@ -68,20 +52,6 @@ cdef struct Scatter:
     Axes axes
     int kind
     int type
-
-
-ctypedef fused item:
-    uint8_t
-    uint32_t
-    uint64_t
-
-
-ctypedef fused number:
-    int8_t
-    uint8_t
-    int32_t
-    int64_t
-    float
 
 
 cdef inline Py_ssize_t place(const Axes* a, const int64_t* index) noexcept nogil:
@@ -287,7 +257,7 @@ def scatter(
     Parameters
     ----------
     kind, dtype : str
-        Keys of KINDS and TYPES.
+        A key of KINDS, and the element type.
     line_shape, line_strides : tuple
         Axes along which updates never meet; strides for out, updates and indices.
     turn_shape, turn_strides : tuple
@@ -303,7 +273,7 @@ def scatter(
         If there are too many axes.
     """
     cdef Scatter g
-    g.kind, g.type = KINDS[kind], TYPES[dtype]
+    g.kind, g.type = KINDS[kind], element(dtype)
     g.lines = merged(line_shape, line_strides)
     g.turns = merged(turn_shape, turn_strides)
     g.axes = axes_of(sizes, strides, between)

@@ -95,6 +95,7 @@ cdef void run_product(
         first = panel * g.nr * LANES
         nr = <int>min(g.nr, g.vectors - panel * g.nr)
         task.w = <const float*>operand[2] + offset[2] + first * g.k
+        task.ahead = task.w + nr * LANES * g.k
         task.outputs = g.n - first
         for t in range(chunk * g.chunk, min(g.tiles, (chunk + 1) * g.chunk)):
             row = share(g.m, t, g.tiles)

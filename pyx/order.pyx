@@ -11,29 +11,13 @@ as larger than all numbers.
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from element cimport FLOAT32, INT8, INT32, INT64, element, number
 from loops cimport Nest, locate, merged, nest
 from simd cimport *
 from step cimport bound, share
 
 cdef enum:
     CHUNK = 64
-
-cdef enum Type:
-    INT8
-    UINT8
-    INT32
-    INT64
-    FLOAT32
-
-TYPES = {
-    "bool": UINT8,
-    "uint8": UINT8,
-    "int8": INT8,
-    "int32": INT32,
-    "int64": INT64,
-    "float32": FLOAT32,
-}
-"""The element types by name."""
 
 
 cdef struct Extreme:
@@ -56,14 +40,6 @@ cdef struct Best:
     Py_ssize_t index_step
     bint largest
     int type
-
-
-ctypedef fused number:
-    int8_t
-    uint8_t
-    int32_t
-    int64_t
-    float
 
 
 cdef inline bint beats(
@@ -298,7 +274,7 @@ def extreme(
     Parameters
     ----------
     dtype : str
-        A key of TYPES, that of x.
+        The element type of x.
     kept_shape, out_strides, x_strides : tuple of int
         The other axes; strides in elements.
     n, step : int
@@ -308,7 +284,7 @@ def extreme(
     """
     cdef Extreme g
     cdef Py_ssize_t last
-    g.type, g.n, g.step = TYPES[dtype], n, step
+    g.type, g.n, g.step = element(dtype), n, step
     g.largest, g.select_last = largest, select_last
     g.kept = nest(kept_shape, (out_strides, x_strides))
     last = g.kept.rank - 1
@@ -331,7 +307,7 @@ def best(
     Parameters
     ----------
     dtype : str
-        A key of TYPES, that of x and the values.
+        The element type of x and the values.
     kept_shape : tuple of int
         The other axes.
     strides : tuple of tuple of int
@@ -344,7 +320,7 @@ def best(
         Whether large elements are good.
     """
     cdef Best g
-    g.type, g.n, g.k, g.largest = TYPES[dtype], n, k, largest
+    g.type, g.n, g.k, g.largest = element(dtype), n, k, largest
     g.value_step, g.index_step, g.step = steps
     g.kept = merged(kept_shape, strides)
     return bound(run_best, &g, sizeof(g))

@@ -6,47 +6,89 @@ where each operand lies. It never changes and is shared. A `Context` is one call
 arena and table of addresses; it is used by one run at a time.
 
 A run is one region without the GIL. The calling thread and the workers it leases walk
-the same list; each does its part of every step and they meet at a barrier between
-steps. Workers belong to the process, not to a model: a run takes as many idle ones as
-it may use, makes new ones only when there are too few, and gives them back.
+the same list. Every step is cut into as many parts as the run may use threads; each
+thread takes its own part of a step and then those that nobody has taken, and they wait
+for each other between steps that depend on each other. So a worker that the system
+wakes late, or never, delays nobody. Which thread does a part changes nothing in the
+result. Workers belong to the process, not to a model: a run takes as many idle ones as
+it may use, makes new ones only when there are too few, and they return by themselves.
 
 Waiting spins for a short time and then sleeps, so an idle process uses no CPU. A child
 of ``fork`` has none of its parent's workers; it starts with an empty pool.
+
+A run can end between two steps: at its deadline, or when a signal's handler raises,
+which the main thread looks for a few times a second. The calling thread decides; it
+takes what is left, so that nobody does it.
 """
 
 from cpython.buffer cimport (
     PyBUF_SIMPLE,
     PyBUF_WRITABLE,
+    PyBuffer_FillInfo,
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
+from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport INFINITY
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from step cimport Kernel
 
 cdef extern from "team.h" nogil:
-    ctypedef void (*Work)(void* job, int part, int parts) noexcept nogil
     ctypedef struct Team:
-        pass
-    int team_run(Work work, void* job, int parts) noexcept
-    void team_barrier(Team* team, int* phase) noexcept
-    Team* team_of(void* job) noexcept
+        int parts
+        int steps
+        int* after
+    ctypedef void (*Work)(void* job, Team* team, int part) noexcept nogil
+    int team_run(
+        Work work, void* job, int parts, int first, int steps, const int* after
+    ) noexcept
+    int team_begin(Team* team) noexcept
+    void team_wait(Team* team, int steps) noexcept
+    bint team_take(Team* team, int part, int step) noexcept
+    void team_finish(Team* team) noexcept
+    int team_end(Team* team) noexcept
     int team_workers() noexcept
-    ctypedef struct Job:
-        Team* team
     unsigned int flush_denormals() noexcept
     void restore_denormals(unsigned int state) noexcept
     double seconds() noexcept
     void* aligned_allocate(size_t bytes) noexcept
     void aligned_release(void* memory) noexcept
 
+cdef extern from *:
+    """
+    #include <time.h>
+    #include <unistd.h>
+    #if defined(__linux__)
+    #include <sys/syscall.h>
+    static inline int on_main_thread(void) { return syscall(SYS_gettid) == getpid(); }
+    /* The scheduler's clock: some milliseconds coarse, and almost free. */
+    static inline double coarse_seconds(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        return now.tv_sec + 1e-9 * now.tv_nsec;
+    }
+    #else
+    static inline int on_main_thread(void) { return 1; }
+    static inline double coarse_seconds(void) { return seconds(); }
+    #endif
+    #if defined(__GLIBC__)
+    #include <malloc.h>
+    static inline void trim(void) { malloc_trim(0); }
+    #else
+    static inline void trim(void) {}
+    #endif
+    """
+    bint on_main_thread() noexcept nogil
+    double coarse_seconds() noexcept nogil
+    void trim() noexcept nogil
+
 
 cdef struct Call:
     Kernel run
     const void* geometry
     char** operand
-    bint together
 
 
 cdef struct Place:
@@ -55,10 +97,14 @@ cdef struct Place:
 
 
 cdef struct Run:
-    Job job
     const Call* calls
-    Py_ssize_t count
+    int first
+    int end
+    int done
     double* times
+    double deadline
+    double due  # when to look round again
+    void* context
 
 
 ARENA = 0
@@ -68,18 +114,80 @@ ABSOLUTE = -1
 """The slot of constants, whose offset is their address."""
 
 
-cdef void walk(void* argument, int part, int parts) noexcept nogil:
-    """Do one part of every step."""
-    cdef Run* run = <Run*>argument
-    cdef Py_ssize_t i
-    cdef int phase = 0
+# Seconds from one look for signals to the next.
+cdef double BETWEEN_LOOKS = 0.05
+
+
+cdef bint signalled(void* context) noexcept with gil:
+    """Run the handlers of pending signals; return whether one raised."""
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        (<Context>context).raised = error
+        return True
+    return False
+
+
+cdef bint must_end(Run* run, unsigned int state) noexcept nogil:
+    """Return whether the run must end now; a handler sees the caller's float state."""
+    cdef double now = seconds()
+    cdef bint raised
+    run.due = min(run.deadline, now + BETWEEN_LOOKS)
+    if now >= run.deadline:
+        return True
+    if not on_main_thread():
+        return False
+    restore_denormals(state)
+    raised = signalled(run.context)
+    flush_denormals()
+    return raised
+
+
+cdef inline bint is_due(const Run* run) noexcept nogil:
+    """Return whether it is time to look round; precise if there is a deadline."""
+    if run.deadline == INFINITY:
+        return coarse_seconds() >= run.due
+    return seconds() >= run.due
+
+
+cdef void walk_alone(Run* run) noexcept nogil:
+    """Do every step."""
+    cdef int i
     cdef unsigned int state = flush_denormals()
-    for i in range(run.count):
-        run.calls[i].run(run.calls[i].operand, run.calls[i].geometry, part, parts)
-        if parts > 1 and not run.calls[i].together:
-            team_barrier(run.job.team, &phase)
-        if part == 0 and run.times != NULL:
+    for i in range(run.first, run.end):
+        run.calls[i].run(run.calls[i].operand, run.calls[i].geometry, 0, 1)
+        if run.times != NULL:
             run.times[i + 1] = seconds()
+        if is_due(run) and must_end(run, state):
+            run.done = i + 1
+            break
+    restore_denormals(state)
+
+
+cdef void walk(void* argument, Team* team, int part) noexcept nogil:
+    """Take parts of steps until all are taken, first the own one of each.
+
+    The run may be over before a late worker comes. Only who has taken a part may look at
+    it, for then the caller still waits.
+    """
+    cdef Run* run = <Run*>argument
+    cdef const Call* call
+    cdef int i, turn, own
+    cdef unsigned int state = flush_denormals()
+    for i in range(team_begin(team), team.steps):
+        team_wait(team, team.after[i])
+        if part == 0:
+            if run.times != NULL:
+                run.times[i] = seconds()
+            if is_due(run) and must_end(run, state):
+                run.done = team_end(team)
+                break
+        for turn in range(team.parts):
+            own = (part + turn) % team.parts
+            if team_take(team, own, i):
+                call = &run.calls[i]
+                call.run(call.operand, call.geometry, own, team.parts)
+                team_finish(team)
     restore_denormals(state)
 
 
@@ -105,15 +213,16 @@ cdef class Program:
     cdef readonly int written
     cdef object keep
     cdef list geometries
-    cdef Py_ssize_t count
+    cdef int count
     cdef Py_ssize_t operands
     cdef Call* calls
     cdef Place* places
     cdef Py_ssize_t* first
+    cdef int* after
 
     def __cinit__(self, list steps, Py_ssize_t arena_bytes, external_bytes,
                   int written, keep):
-        cdef Py_ssize_t i, j = 0
+        cdef Py_ssize_t i, j = 0, group = 0
         cdef size_t address
         cdef bytes geometry
         self.arena_bytes = arena_bytes
@@ -126,12 +235,18 @@ cdef class Program:
         self.calls = <Call*>calloc(self.count + 1, sizeof(Call))
         self.places = <Place*>calloc(self.operands + 1, sizeof(Place))
         self.first = <Py_ssize_t*>calloc(self.count + 1, sizeof(Py_ssize_t))
-        if self.calls == NULL or self.places == NULL or self.first == NULL:
+        self.after = <int*>calloc(self.count + 1, sizeof(int))
+        if (
+            self.calls == NULL or self.places == NULL
+            or self.first == NULL or self.after == NULL
+        ):
             raise MemoryError()
         for i, (address, geometry, places, together) in enumerate(steps):
             self.calls[i].run = <Kernel>address
             self.calls[i].geometry = <const char*>geometry
-            self.calls[i].together = together
+            self.after[i] = group
+            if not together:
+                group = i + 1
             self.first[i] = j
             for slot, offset in places:
                 self.places[j].slot = slot
@@ -142,6 +257,7 @@ cdef class Program:
         free(self.calls)
         free(self.places)
         free(self.first)
+        free(self.after)
 
     def __len__(self):
         return self.count
@@ -167,6 +283,7 @@ cdef class Context:
     cdef char* arena
     cdef char** operand
     cdef Call* calls
+    cdef object raised
 
     def __cinit__(self, Program program, bint poison=False):
         cdef Py_ssize_t i
@@ -192,7 +309,13 @@ cdef class Context:
         free(self.operand)
         free(self.calls)
 
-    def run(self, tuple arrays, int threads, times=None):
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(
+            buffer, self, self.arena, self.program.arena_bytes, True, flags
+        )
+
+    def run(self, tuple arrays, int threads, times=None, *,
+            double timeout=INFINITY, Py_ssize_t first=0, end=None):
         """Run the program once on the caller's arrays.
 
         Parameters
@@ -203,11 +326,22 @@ cdef class Context:
             At most this many threads, the calling one included.
         times : writable buffer of float64, optional
             Gets a time stamp in seconds before the first and after every step.
+        timeout : float
+            Seconds after which the run ends with the step it is at.
+        first, end : int, optional
+            Only these steps; those before have been run and left their values.
+
+        Returns
+        -------
+        int
+            How many steps are done, those before `first` included.
 
         Raises
         ------
         ValueError, BufferError
             If an array has the wrong number of bytes or is not contiguous.
+        BaseException
+            What a signal's handler raised, such as KeyboardInterrupt.
         """
         cdef Py_buffer* views
         cdef double[::1] stamps
@@ -219,7 +353,12 @@ cdef class Context:
         if count != len(program.external_bytes):
             raise ValueError(f"{count} arrays, wanted {len(program.external_bytes)}")
         run.calls = self.calls
-        run.count = program.count
+        run.first = first
+        run.end = program.count if end is None else end
+        if not 0 <= run.first <= run.end <= program.count:
+            raise ValueError(f"steps {first} to {end} of {program.count}")
+        run.done = run.end
+        run.context = <void*>self
         run.times = NULL
         if times is not None:
             stamps = times
@@ -246,13 +385,30 @@ cdef class Context:
                 if place.slot > ARENA:
                     self.operand[i] = <char*>views[place.slot - 1].buf + place.offset
             with nogil:
+                run.deadline = seconds() + timeout
+                run.due = min(run.deadline, coarse_seconds() + BETWEEN_LOOKS)
                 if run.times != NULL:
-                    run.times[0] = seconds()
-                team_run(walk, &run, threads)
+                    run.times[first] = seconds()
+                if threads <= 1 or not team_run(
+                    walk, &run, threads, run.first, run.end, program.after
+                ):
+                    walk_alone(&run)
+                elif run.times != NULL:
+                    run.times[run.done] = seconds()
         finally:
             for i in range(held):
                 PyBuffer_Release(&views[i])
             free(views)
+        if self.raised is not None:
+            error, self.raised = self.raised, None
+            raise error
+        return run.done
+
+
+def give_back_memory():
+    """Give pages that nobody uses to the system; the allocator would keep them."""
+    with nogil:
+        trim()
 
 
 def workers():

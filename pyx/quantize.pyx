@@ -13,19 +13,12 @@ taken off, (taps, channels, outputs) with the outputs dense.
 """
 
 from libc.stdint cimport int8_t, int32_t, uint8_t
+from element cimport INT8, UINT8, element
 from loops cimport Block, Nest, block_at, nest
 from step cimport bound, share
 
 cdef enum:
     CHUNK = 64
-
-cdef enum Type:
-    INT8
-    UINT8
-    INT32
-
-TYPES = {"int8": INT8, "uint8": UINT8, "int32": INT32}
-"""The types of quantised numbers by name."""
 
 
 cdef struct Elementwise:
@@ -295,7 +288,7 @@ def quantize(str dtype, tuple shape, tuple operand_strides):
     """
     cdef Elementwise g
     g.nest = nest(shape, operand_strides, True)
-    g.type = TYPES[dtype]
+    g.type = element(dtype)
     return bound(run_quantize, &g, sizeof(g))
 
 
@@ -307,13 +300,13 @@ def dequantize(str dtype, tuple shape, tuple operand_strides):
     Parameters
     ----------
     dtype : str
-        That of x and zero, a key of TYPES.
+        That of x and zero: int8, uint8 or int32.
     shape, operand_strides
         As for `quantize`.
     """
     cdef Elementwise g
     g.nest = nest(shape, operand_strides, True)
-    g.type = TYPES[dtype]
+    g.type = element(dtype)
     return bound(run_dequantize, &g, sizeof(g))
 
 
@@ -352,7 +345,7 @@ def product(
     """
     cdef Product g
     cdef Py_ssize_t axis
-    g.type = TYPES[dtype]
+    g.type = element(dtype)
     g.batch = batch
     g.batch_out, g.batch_x, g.batch_w = batch_strides
     g.spatial = len(size)

@@ -89,6 +89,7 @@ cdef void multiply(
     while vector < vectors:
         nr = min(g.nr, vectors - vector)
         task.w = w + vector * LANES * g.hidden
+        task.ahead = task.w + nr * LANES * g.hidden
         task.bias = bias + vector * LANES
         task.outputs = n - vector * LANES
         task.y = out + vector * LANES

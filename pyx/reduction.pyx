@@ -19,6 +19,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 from activation cimport vexp, vlog
+from element cimport FLOAT32, INT8, INT32, INT64, element, whole
 from loops cimport Nest, locate, merged, nest
 from simd cimport *
 from step cimport bound, share
@@ -39,13 +40,6 @@ cdef enum Kind:
     LOG_SUM_EXP
     EXPONENTIALS
 
-cdef enum Type:
-    INT8
-    UINT8
-    INT32
-    INT64
-    FLOAT32
-
 KINDS = {
     "Sum": SUM,
     "Prod": PRODUCT,
@@ -58,16 +52,6 @@ KINDS = {
     "LogSumExp": LOG_SUM_EXP,
 }
 """The reductions by name; whole numbers have neither L2 nor logarithms."""
-
-TYPES = {
-    "bool": UINT8,
-    "uint8": UINT8,
-    "int8": INT8,
-    "int32": INT32,
-    "int64": INT64,
-    "float32": FLOAT32,
-}
-"""The element types by name."""
 
 
 cdef struct Geometry:
@@ -88,13 +72,6 @@ cdef struct Running:
     Py_ssize_t x_step
     bint exclusive
     int type
-
-
-ctypedef fused whole:
-    int8_t
-    uint8_t
-    int32_t
-    int64_t
 
 
 cdef inline float start(const int kind) noexcept nogil:
@@ -503,7 +480,7 @@ def reduction(
     Parameters
     ----------
     kind, dtype : str
-        Keys of KINDS and TYPES.
+        A key of KINDS, and the element type.
     kept_shape, out_strides, kept_x_strides : tuple of int
         The axes that remain; strides in elements.
     reduced_shape, reduced_x_strides : tuple of int
@@ -511,7 +488,7 @@ def reduction(
     """
     cdef Geometry g
     cdef Py_ssize_t last, width
-    g.kind, g.type = KINDS[kind], TYPES[dtype]
+    g.kind, g.type = KINDS[kind], element(dtype)
     g.reduced = merged(reduced_shape, (reduced_x_strides,))
     last = g.reduced.rank - 1
     if last > 0 and g.reduced.strides[0][last] == 1:
@@ -547,7 +524,7 @@ def running_sum(
     """
     cdef Running g
     cdef Py_ssize_t last
-    g.type = TYPES[dtype]
+    g.type = element(dtype)
     g.n, g.out_step, g.x_step, g.exclusive = n, out_step, x_step, exclusive
     g.kept = nest(kept_shape, (out_strides, x_strides))
     last = g.kept.rank - 1

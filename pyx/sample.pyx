@@ -97,7 +97,7 @@ cdef inline void axis_taps(
     if g.mode == NEAREST:
         at = rint(at)
     if at < low or at > high:
-        if g.outside == BORDER:
+        if g.outside == BORDER and g.mode != CUBIC:
             at = min(max(at, 0.0), <double>(n - 1))
         elif g.outside == REFLECTION:
             at = reflected(at, low, high)

@@ -26,6 +26,9 @@ static inline vec load(const float *p) { return *(const vec *)p; }
 static inline void store(float *p, vec v) { *(vec *)p = v; }
 static inline vec splat(float x) { return x - (vec){0}; }
 
+/* Ask for a line of memory to be in the second-level cache soon; any address will do. */
+static inline void prefetch(const float *p) { __builtin_prefetch(p, 0, 2); }
+
 /* Bitwise choice: a where the mask is all ones, b where it is zero. */
 static inline vec choose(ivec mask, vec a, vec b) {
     return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
@@ -103,13 +106,29 @@ static inline vec copysign_of(vec a, vec sign) {
 }
 
 /* The nearest whole number of |x| < 2^22, ties to even. */
+#if LANES == 16
+static inline vec nearest(vec x) { return (vec)_mm512_roundscale_ps((__m512)x, 8); }
+#else
 static inline vec nearest(vec x) { return (x + 12582912.0f) - 12582912.0f; }
+#endif
 
 /* x * 2^n for a whole n in -126 .. 127. */
 static inline vec times_two_to(vec x, vec n) {
     ivec i = __builtin_convertvector(n, ivec);
     return x * (vec)((i + 127) << 23);
 }
+
+/* x * 2^n for a whole n in -252 .. 254. */
+#if LANES == 16
+static inline vec times_any_two_to(vec x, vec n) {
+    return (vec)_mm512_scalef_ps((__m512)x, (__m512)n);
+}
+#else
+static inline vec times_any_two_to(vec x, vec n) {
+    vec half = nearest(n * 0.5f);
+    return times_two_to(times_two_to(x, half), n - half);
+}
+#endif
 
 /* x as m * 2^e with m in [sqrt(1/2), sqrt(2)), for positive normal x. */
 static inline vec split_exponent(vec x, vec *e) {

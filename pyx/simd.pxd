@@ -5,6 +5,7 @@ cdef extern from "simd.h" nogil:
     ctypedef int ivec
     enum: LANES
     enum: REGISTERS
+    void prefetch(const float* p) noexcept
     vec load(const float* p) noexcept
     void store(float* p, vec v) noexcept
     vec load_part(const float* p, int n) noexcept
@@ -23,6 +24,7 @@ cdef extern from "simd.h" nogil:
     ivec unordered(vec a) noexcept
     vec nearest(vec x) noexcept
     vec times_two_to(vec x, vec n) noexcept
+    vec times_any_two_to(vec x, vec n) noexcept
     vec split_exponent(vec x, vec* e) noexcept
     ivec first_lanes(int n) noexcept
     vec interleave_low(vec a, vec b) noexcept

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -17,8 +18,8 @@
 #include <immintrin.h>
 #endif
 
-#define SPINS 4000
 #define MOST_WORKERS 1024
+#define PATIENCE 1e-4 /* seconds of spinning before sleeping */
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -28,26 +29,41 @@ static inline void pause_briefly(void) {
 #endif
 }
 
-/* Those who work on one run, and the barrier between its steps. */
+static inline double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec + 1e-9 * now.tv_nsec;
+}
+
+/* A number of its own cache line. */
+typedef struct Line {
+    _Alignas(64) atomic_int value;
+} Line;
+
+/* One run. Its steps are cut into parts, and whoever is free takes a part: a thread that
+ * comes late, or never, costs the others nothing but its help. A part is taken in the
+ * order of the steps, so one number says how far it has been taken. */
 typedef struct Team {
-    int parts;
-    atomic_int arrived, phase, sleepers, left;
+    int parts, steps;
+    atomic_int users; /* the last to leave frees the team */
+    int helpers, over; /* workers that are at it, and whether the caller has gone: both
+                        * under the pool's lock */
+    atomic_int sleepers;
+    atomic_int ending; /* the caller waits for single parts, not for whole steps */
     pthread_mutex_t lock;
     pthread_cond_t moved;
+    int *after;     /* for each step how many steps must be finished before it */
+    Line finished;  /* parts of steps, all counted together */
+    Line taken[];   /* for each part how many steps */
 } Team;
 
-/* What a job begins with, so that its parts can find the barrier. */
-typedef struct Job {
-    Team *team;
-} Job;
-
-typedef void (*Work)(void *job, int part, int parts);
+typedef void (*Work)(void *job, Team *team, int part);
 
 typedef struct Worker {
     struct Worker *next;
     pthread_mutex_t lock;
     pthread_cond_t called;
-    atomic_int busy;
+    _Atomic(Team *) team;
     Work work;
     void *job;
     int part;
@@ -55,57 +71,130 @@ typedef struct Worker {
 
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
 static Worker *idle_workers;
-static int worker_count;
+static int worker_count, stragglers;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 static void forget_workers(void) {
     pthread_mutex_init(&pool_lock, NULL);
     idle_workers = NULL;
-    worker_count = 0;
+    worker_count = stragglers = 0;
 }
 
 static void watch_forks(void) { pthread_atfork(NULL, NULL, forget_workers); }
 
-/* Wait until every part has come here. `phase` starts at 0 and belongs to the part. */
-static void team_barrier(Team *team, int *phase) {
-    int mine = (*phase)++;
-    if (atomic_fetch_add(&team->arrived, 1) + 1 == team->parts) {
-        atomic_store(&team->arrived, 0);
-        atomic_store(&team->phase, mine + 1);
-        if (atomic_load(&team->sleepers)) {
-            pthread_mutex_lock(&team->lock);
-            pthread_cond_broadcast(&team->moved);
-            pthread_mutex_unlock(&team->lock);
-        }
-        return;
-    }
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(&team->phase, memory_order_acquire) != mine) return;
+/* Return the step to begin with: those before it are finished. */
+static inline int team_begin(Team *team) {
+    return atomic_load_explicit(&team->finished.value, memory_order_acquire) / team->parts;
+}
+
+static void team_wake(Team *team) {
+    if (!atomic_load(&team->sleepers)) return;
+    pthread_mutex_lock(&team->lock);
+    pthread_cond_broadcast(&team->moved);
+    pthread_mutex_unlock(&team->lock);
+}
+
+/* Wait until so many parts of steps are finished. */
+static void team_wait_for(Team *team, int wanted) {
+    double patience = 0;
+    for (int i = 0;; i++) {
+        if (atomic_load_explicit(&team->finished.value, memory_order_acquire) >= wanted) return;
         pause_briefly();
+        if (i % 16 != 15) continue;
+        double now = seconds();
+        if (patience == 0) patience = now + PATIENCE;
+        if (now > patience) break;
     }
     pthread_mutex_lock(&team->lock);
     atomic_fetch_add(&team->sleepers, 1);
-    while (atomic_load(&team->phase) == mine)
+    while (atomic_load(&team->finished.value) < wanted)
         pthread_cond_wait(&team->moved, &team->lock);
     atomic_fetch_sub(&team->sleepers, 1);
     pthread_mutex_unlock(&team->lock);
 }
 
+/* Wait until so many steps are finished. */
+static inline void team_wait(Team *team, int steps) {
+    team_wait_for(team, steps * team->parts);
+}
+
+/* Take a part of a step; return whether nobody had. */
+static inline int team_take(Team *team, int part, int step) {
+    atomic_int *taken = &team->taken[part].value;
+    int before = step;
+    return atomic_load_explicit(taken, memory_order_relaxed) == step &&
+           atomic_compare_exchange_strong(taken, &before, step + 1);
+}
+
+/* Tell that a part that was taken is done. */
+static inline void team_finish(Team *team) {
+    int finished = atomic_fetch_add(&team->finished.value, 1) + 1;
+    if (finished % team->parts == 0 || atomic_load(&team->ending)) team_wake(team);
+}
+
+/* Take what is left of all parts and let nobody do it; return how many steps are done.
+ * Only the caller may, and not while it holds a part. */
+static int team_end(Team *team) {
+    int taken = 0, done = team->steps;
+    atomic_store(&team->ending, 1);
+    for (int part = 0; part < team->parts; part++) {
+        int steps = atomic_exchange(&team->taken[part].value, team->steps);
+        taken += steps;
+        if (steps < done) done = steps;
+    }
+    team_wait_for(team, taken);
+    atomic_store(&team->finished.value, team->steps * team->parts);
+    team_wake(team);
+    return done;
+}
+
+static Team *new_team(int parts, int first, int steps, const int *after) {
+    size_t head = sizeof(Team) + parts * sizeof(Line);
+    Team *team = NULL;
+    if (posix_memalign((void **)&team, 64, head + steps * sizeof(int))) return NULL;
+    memset(team, 0, head);
+    team->parts = parts;
+    team->steps = steps;
+    team->after = (int *)((char *)team + head);
+    memcpy(team->after, after, steps * sizeof(int));
+    atomic_store(&team->finished.value, first * parts);
+    for (int part = 0; part < parts; part++) atomic_store(&team->taken[part].value, first);
+    atomic_store(&team->users, 1);
+    pthread_mutex_init(&team->lock, NULL);
+    pthread_cond_init(&team->moved, NULL);
+    return team;
+}
+
+static void team_leave(Team *team) {
+    if (atomic_fetch_sub(&team->users, 1) > 1) return;
+    pthread_mutex_destroy(&team->lock);
+    pthread_cond_destroy(&team->moved);
+    free(team);
+}
+
 static void *serve(void *argument) {
     Worker *self = argument;
     for (;;) {
-        for (int i = 0; i < SPINS && !atomic_load_explicit(&self->busy, memory_order_acquire); i++)
+        double patience = seconds() + PATIENCE;
+        for (int i = 0; !atomic_load_explicit(&self->team, memory_order_acquire); i++) {
             pause_briefly();
-        if (!atomic_load(&self->busy)) {
+            if (i % 16 == 15 && seconds() > patience) break;
+        }
+        if (!atomic_load(&self->team)) {
             pthread_mutex_lock(&self->lock);
-            while (!atomic_load(&self->busy)) pthread_cond_wait(&self->called, &self->lock);
+            while (!atomic_load(&self->team)) pthread_cond_wait(&self->called, &self->lock);
             pthread_mutex_unlock(&self->lock);
         }
-        Team *team = ((Job *)self->job)->team;
-        self->work(self->job, self->part, team->parts);
-        atomic_store(&self->busy, 0);
-        /* The last touch: after it the team may be gone. */
-        atomic_fetch_add(&team->left, 1);
+        Team *team = atomic_load(&self->team);
+        self->work(self->job, team, self->part);
+        pthread_mutex_lock(&pool_lock);
+        atomic_store(&self->team, NULL);
+        team->helpers--;
+        stragglers -= team->over;
+        self->next = idle_workers;
+        idle_workers = self;
+        pthread_mutex_unlock(&pool_lock);
+        team_leave(team);
     }
     return NULL;
 }
@@ -139,66 +228,66 @@ static int team_workers(void) {
     return count;
 }
 
-/* Call `work` for every part at once, the calling thread being part 0; return how many
- * parts there were: fewer than asked if threads cannot be had. */
-static int team_run(Work work, void *job, int parts) {
-    Team team = {.parts = 1};
-    ((Job *)job)->team = &team;
-    if (parts <= 1) {
-        work(job, 0, 1);
-        return 1;
-    }
-    pthread_once(&fork_once, watch_forks);
+/* Lease workers for all parts but the caller's, as far as they can be had. A worker that
+ * is late in leaving another run will be back: none is made in its stead. */
+static Worker *lease(Team *team) {
     Worker *leased = NULL;
     pthread_mutex_lock(&pool_lock);
-    while (team.parts < parts) {
+    int late = stragglers;
+    for (int part = 1; part < team->parts; part++) {
         Worker *worker = idle_workers;
         if (worker) {
             idle_workers = worker->next;
+        } else if (late > 0) {
+            late--;
+            continue;
         } else {
             if (worker_count >= MOST_WORKERS || !(worker = new_worker())) break;
             worker_count++;
         }
+        worker->part = part;
         worker->next = leased;
         leased = worker;
-        team.parts++;
+        team->helpers++;
     }
     pthread_mutex_unlock(&pool_lock);
-    pthread_mutex_init(&team.lock, NULL);
-    pthread_cond_init(&team.moved, NULL);
-    int part = 1;
-    for (Worker *worker = leased; worker; worker = worker->next) {
+    return leased;
+}
+
+/* Have `work` called by the calling thread, as part 0, and by others that begin with
+ * another part; return when every part of the steps from `first` to `steps` is finished.
+ * 0 if memory is short. */
+static int team_run(Work work, void *job, int parts, int first, int steps,
+                    const int *after) {
+    pthread_once(&fork_once, watch_forks);
+    Team *team = new_team(parts, first, steps, after);
+    if (!team) return 0;
+    for (Worker *worker = lease(team), *next; worker; worker = next) {
+        next = worker->next;
         worker->work = work;
         worker->job = job;
-        worker->part = part++;
+        atomic_fetch_add(&team->users, 1);
         pthread_mutex_lock(&worker->lock);
-        atomic_store(&worker->busy, 1);
+        atomic_store(&worker->team, team);
         pthread_cond_signal(&worker->called);
         pthread_mutex_unlock(&worker->lock);
     }
-    work(job, 0, team.parts);
-    for (int i = 0; atomic_load(&team.left) < team.parts - 1; i++) {
-        if (i < SPINS) pause_briefly(); else sched_yield();
-    }
-    pthread_mutex_destroy(&team.lock);
-    pthread_cond_destroy(&team.moved);
-    if (leased) {
-        Worker *last = leased;
-        while (last->next) last = last->next;
-        pthread_mutex_lock(&pool_lock);
-        last->next = idle_workers;
-        idle_workers = leased;
-        pthread_mutex_unlock(&pool_lock);
-    }
-    return team.parts;
+    work(job, team, 0);
+    team_wait(team, steps);
+    pthread_mutex_lock(&pool_lock);
+    team->over = 1;
+    stragglers += team->helpers;
+    pthread_mutex_unlock(&pool_lock);
+    team_leave(team);
+    return 1;
 }
 
-/* Denormal numbers cost dozens of cycles each; a run treats them as zero and puts the
- * caller's floating-point state back. */
+/* Denormal numbers cost dozens of cycles each; a run treats them as zero, rounds to
+ * nearest, traps nothing, and puts the caller's floating-point state back. */
 #if defined(__x86_64__)
 static inline unsigned int flush_denormals(void) {
     unsigned int state = _mm_getcsr();
-    _mm_setcsr((state & ~0x3fu) | 0x8040);
+    _mm_setcsr(0x9fc0);
     return state;
 }
 static inline void restore_denormals(unsigned int state) { _mm_setcsr(state); }
@@ -206,7 +295,7 @@ static inline void restore_denormals(unsigned int state) { _mm_setcsr(state); }
 static inline unsigned int flush_denormals(void) {
     uint64_t state;
     __asm__ __volatile__("mrs %0, fpcr" : "=r"(state));
-    __asm__ __volatile__("msr fpcr, %0" : : "r"(state | (1u << 24)));
+    __asm__ __volatile__("msr fpcr, %0" : : "r"((uint64_t)1 << 24));
     return (unsigned int)state;
 }
 static inline void restore_denormals(unsigned int state) {
@@ -216,12 +305,6 @@ static inline void restore_denormals(unsigned int state) {
 static inline unsigned int flush_denormals(void) { return 0; }
 static inline void restore_denormals(unsigned int state) { (void)state; }
 #endif
-
-static inline double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec + 1e-9 * now.tv_nsec;
-}
 
 /* Memory on a cache line, on large pages where the system offers them. */
 static void *aligned_allocate(size_t bytes) {

@@ -8,12 +8,18 @@
 # This text is included, not imported, so that each module has its instances compiled
 # for its own instruction set.
 
-from activation cimport CLAMP, activate
-from simd cimport LANES, REGISTERS, load, load_n, splat, store, store_n, vec, vmax, vmin
+include "activate_each.pxi"
+
+from activation cimport CLAMP
+from simd cimport (
+    LANES, REGISTERS, load, load_n, prefetch, splat, store, store_n, store_part, vec,
+    vmax, vmin,
+)
 
 cdef enum:
     MOST_ROWS = 14
     MOST_VECTORS = 4
+    LINE = 16                   # floats of a cache line
 
 
 cdef struct Finish:
@@ -36,6 +42,7 @@ cdef struct Task:
     Py_ssize_t taps
     Py_ssize_t run              # elements of x that follow each offset
     const float* w
+    const float* ahead          # weights wanted soon: a line is fetched each step
     const float* bias
     Py_ssize_t outputs          # columns of y from here on; the last vector is cut
     const Finish* finish
@@ -44,18 +51,31 @@ cdef struct Task:
 ctypedef void (*Tile)(const Task* t) noexcept nogil
 
 
-cdef void finish_tile(const vec* sums, int mr, int nr, const Task* t) noexcept nogil:
+cdef void finish_tile(vec* sums, int mr, int nr, const Task* t) noexcept nogil:
     """Add the residual, activate and store; the last vector may be partly used."""
-    cdef int i, j, n
-    cdef vec v
+    cdef const Finish* f = t.finish
+    cdef float* narrow = <float*>sums
+    cdef int i, j, n, width = <int>t.outputs
+    if f.residual:
+        for i in range(mr):
+            for j in range(nr):
+                n = <int>min(<Py_ssize_t>LANES, t.outputs - j * LANES)
+                sums[i * nr + j] = sums[i * nr + j] + load_n(
+                    t.r + i * t.dr + j * LANES, n
+                )
+    if t.outputs > LANES // 2:
+        activate_each(f.code, f.alpha, f.beta, sums, mr * nr)
+        for i in range(mr):
+            for j in range(nr):
+                n = <int>min(<Py_ssize_t>LANES, t.outputs - j * LANES)
+                store_n(t.y + i * t.dy + j * LANES, sums[i * nr + j], n)
+        return
+    # Few outputs: their rows move together, so that fewer vectors are activated.
     for i in range(mr):
-        for j in range(nr):
-            n = <int>min(<Py_ssize_t>LANES, t.outputs - j * LANES)
-            v = sums[i * nr + j]
-            if t.finish.residual:
-                v = v + load_n(t.r + i * t.dr + j * LANES, n)
-            v = activate(t.finish.code, t.finish.alpha, t.finish.beta, v)
-            store_n(t.y + i * t.dy + j * LANES, v, n)
+        store(narrow + i * width, sums[i])
+    activate_each(f.code, f.alpha, f.beta, sums, (mr * width + LANES - 1) // LANES)
+    for i in range(mr):
+        store_part(t.y + i * t.dy, load(narrow + i * width), width)
 
 
 cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
@@ -63,9 +83,10 @@ cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
     cdef vec acc[MOST_ROWS][MOST_VECTORS]
     cdef vec b[MOST_VECTORS]
     cdef vec sums[MOST_ROWS * MOST_VECTORS]
-    cdef vec low, high
+    cdef vec low, high, v
     cdef const float* p
     cdef const float* w = t.w
+    cdef const float* ahead = t.ahead
     cdef Py_ssize_t n, k, dx = t.dx
     cdef int i, j
     for j in range(nr):
@@ -75,24 +96,31 @@ cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
     for n in range(t.taps):
         p = t.x + t.tap[n]
         for k in range(t.run):
+            prefetch(ahead)
             for j in range(nr):
                 b[j] = load(w + j * LANES)
             for i in range(mr):
                 for j in range(nr):
                     acc[i][j] = acc[i][j] + p[i * dx] * b[j]
             w += nr * LANES
+            ahead += LINE
             p += 1
-    if t.finish.code <= CLAMP and not t.finish.residual and t.outputs >= nr * LANES:
-        low = splat(t.finish.alpha)
-        high = splat(t.finish.beta)
-        for i in range(mr):
-            for j in range(nr):
-                store(t.y + i * t.dy + j * LANES, vmin(high, vmax(low, acc[i][j])))
-    else:
+    low = splat(t.finish.alpha)
+    high = splat(t.finish.beta)
+    if t.finish.code > CLAMP or t.outputs < nr * LANES:
         for i in range(mr):
             for j in range(nr):
                 sums[i * nr + j] = acc[i][j]
         finish_tile(sums, mr, nr, t)
+    elif t.finish.residual:
+        for i in range(mr):
+            for j in range(nr):
+                v = acc[i][j] + load(t.r + i * t.dr + j * LANES)
+                store(t.y + i * t.dy + j * LANES, vmin(high, vmax(low, v)))
+    else:
+        for i in range(mr):
+            for j in range(nr):
+                store(t.y + i * t.dy + j * LANES, vmin(high, vmax(low, acc[i][j])))
 
 
 cdef void tile_1x1(const Task* t) noexcept nogil: tile(1, 1, t)

@@ -141,7 +141,7 @@ cdef void output_tile(
     cdef vec d[PLACES]
     cdef vec half[24]
     cdef vec out[16]
-    cdef vec b, value
+    cdef vec b
     cdef Py_ssize_t c = first
     cdef int i, j, n
     while c < last:
@@ -155,14 +155,16 @@ cdef void output_tile(
         b = load(bias + c)
         for i in range(4):
             for j in range(4):
-                if i < rows and j < pixels:
-                    value = out[4 * i + j] + b
-                    if g.finish.residual:
-                        value = value + load_n(r + i * g.r[1] + j * g.r[2] + c, n)
-                    value = activate(
-                        g.finish.code, g.finish.alpha, g.finish.beta, value
+                out[4 * i + j] = out[4 * i + j] + b
+                if g.finish.residual and i < rows and j < pixels:
+                    out[4 * i + j] = out[4 * i + j] + load_n(
+                        r + i * g.r[1] + j * g.r[2] + c, n
                     )
-                    store_n(y + i * g.y[1] + j * g.y[2] + c, value, n)
+        activate_each(g.finish.code, g.finish.alpha, g.finish.beta, out, 16)
+        for i in range(4):
+            for j in range(4):
+                if i < rows and j < pixels:
+                    store_n(y + i * g.y[1] + j * g.y[2] + c, out[4 * i + j], n)
         c += LANES
 
 
@@ -189,6 +191,7 @@ cdef void products(
     cdef Py_ssize_t blocks = (vectors + g.nr - 1) // g.nr
     cdef Py_ssize_t strips = (tiles + g.mr - 1) // g.mr
     cdef Py_ssize_t unit, place, vector, strip, rows
+    cdef const float* after
     cdef Task task
     cdef Tile run
     cdef Finish plain
@@ -214,7 +217,9 @@ cdef void products(
         task.outputs = nr * LANES
         task.x = v + place * v_place(g)
         task.y = m + place * m_place(g) + vector * LANES
+        after = task.w + nr * LANES * g.channels
         for strip in range(strips):
+            task.ahead = after + min(strip, <Py_ssize_t>nr - 1) * LINE * g.channels
             rows = tiles // strips + (1 if strip < tiles % strips else 0)
             run = TILES[nr][rows]
             run(&task)

@@ -7,11 +7,13 @@
 
 from . import kernels, ops
 from .errors import (
+    DeadlineError,
     DTypeError,
     GraphError,
     ImageError,
     MissingExtraError,
     ModelFormatError,
+    NotFiniteError,
     SettingError,
     ShapeError,
     StriateError,
@@ -22,11 +24,13 @@ from .graph import Graph, Input, Node
 from .image import Ink, Postprocess, Preprocess, Resize, load_image
 from .model import MemoryPlan, Model, StepProfile, load
 from .model_file import read, save
+from .quantisation import Quantisation
 from .receptive_field import ReceptiveField, receptive_fields
 from .spec import Spec
 
 __all__ = [
     "DTypeError",
+    "DeadlineError",
     "Graph",
     "GraphError",
     "ImageError",
@@ -37,8 +41,10 @@ __all__ = [
     "Model",
     "ModelFormatError",
     "Node",
+    "NotFiniteError",
     "Postprocess",
     "Preprocess",
+    "Quantisation",
     "ReceptiveField",
     "Resize",
     "SettingError",

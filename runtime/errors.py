@@ -55,5 +55,37 @@ class MissingExtraError(StriateError, ImportError):
     """An optional dependency is not installed; the message gives the pip line."""
 
 
+class DeadlineError(StriateError, TimeoutError):
+    """A run was not done in time.
+
+    Parameters
+    ----------
+    message : str
+        What was allowed and how far the run came.
+    layer : str
+        The layer that would have been next.
+    """
+
+    def __init__(self, message: str, *, layer: str) -> None:
+        super().__init__(message)
+        self.layer = layer
+
+
+class NotFiniteError(StriateError, ArithmeticError):
+    """A layer made NaN or infinity of finite numbers.
+
+    Parameters
+    ----------
+    message : str
+        What was found, and where.
+    layer : str
+        The value it was found in: a layer's, or an input.
+    """
+
+    def __init__(self, message: str, *, layer: str) -> None:
+        super().__init__(message)
+        self.layer = layer
+
+
 class SettingError(StriateError, ValueError):
     """An argument or environment variable has a value that makes no sense."""

@@ -141,6 +141,8 @@ class Graph:
         Weights, named ``layer/operand``.
     labels : tuple of str
         Class names, empty if there are none.
+    examples : list of dict
+        Some inputs with the outputs they give, arrays by name.
     preprocess : Preprocess or None
         How a picture becomes the input.
     postprocess : Postprocess or None
@@ -171,6 +173,7 @@ class Graph:
         self.outputs: list[str] = []
         self.params: dict[str, Array] = {}
         self.labels: tuple[str, ...] = ()
+        self.examples: list[dict[str, Array]] = []
         self.preprocess: Preprocess | None = None
         self.postprocess: Postprocess | None = None
         self.provenance: dict[str, Any] = {}

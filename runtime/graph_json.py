@@ -14,7 +14,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -28,6 +28,7 @@ from .graph import NAME, Graph, Input, Node
 from .hdf5_reader import MAX_RANK, MAX_SIZE
 from .image import Postprocess, Preprocess
 from .ops.base import Op, operand_names
+from .quantisation import INTEGERS
 from .spec import Array, Shape
 
 MAX_TEXT = 16 * 2**20
@@ -35,6 +36,7 @@ MAX_NODES = 20_000
 MAX_INTEGER = 2**63 - 1
 MAX_TITLE = 256
 MAX_LABELS = 1_000_000
+MAX_EXAMPLES = 16
 
 TENSOR = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
 TITLE = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{0,{MAX_TITLE}}}")
@@ -43,11 +45,32 @@ INPUT_TYPES = ("float32", "float16", "int8", "uint8", "int32", "int64", "bool")
 TENSOR_TYPES = (*INPUT_TYPES, "bfloat16")
 
 REQUIRED = {"name", "ops", "inputs", "nodes", "outputs", "tensors"}
-OPTIONAL = {"labels", "preprocess", "postprocess", "provenance", "metadata"}
+OPTIONAL = {
+    "labels",
+    "examples",
+    "preprocess",
+    "postprocess",
+    "provenance",
+    "metadata",
+}
 
 dumps = partial(
     json.dumps, ensure_ascii=False, allow_nan=False, default=lambda v: _plain(v)
 )
+
+
+@dataclass(frozen=True)
+class QuantisationEntry:
+    """The tensors that say what the whole numbers of another one stand for."""
+
+    scale: str
+    zero_point: str | None = None
+    axis: int | None = None
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors it names."""
+        return tuple(filter(None, (self.scale, self.zero_point)))
 
 
 @dataclass(frozen=True)
@@ -57,6 +80,7 @@ class TensorEntry:
     dtype: str
     shape: Shape
     sha256: str
+    quantisation: QuantisationEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -77,10 +101,23 @@ class Description:
     outputs: tuple[str, ...]
     tensors: dict[str, TensorEntry]
     labels: LabelsEntry | None = None
+    examples: list[dict[str, TensorEntry]] = field(default_factory=list)
     preprocess: Preprocess | None = None
     postprocess: Postprocess | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def datasets(self) -> dict[str, TensorEntry]:
+        """Every tensor of the file, weights and examples, by its path."""
+        return {
+            **{f"weights/{name}": entry for name, entry in self.tensors.items()},
+            **{
+                f"examples/{number}/{value}": entry
+                for number, example in enumerate(self.examples)
+                for value, entry in example.items()
+            },
+        }
 
 
 def weights_used(graph: Graph) -> list[str]:
@@ -91,7 +128,10 @@ def weights_used(graph: Graph) -> list[str]:
 
 
 def encode(
-    graph: Graph, tensors: Mapping[str, TensorEntry], labels: LabelsEntry | None
+    graph: Graph,
+    tensors: Mapping[str, TensorEntry],
+    labels: LabelsEntry | None,
+    examples: Sequence[Mapping[str, TensorEntry]] = (),
 ) -> bytes:
     """Return the text of a graph, the same for equal graphs.
 
@@ -100,9 +140,11 @@ def encode(
     graph : Graph
         The network.
     tensors : dict
-        An entry for each weight that a layer uses.
+        An entry for each weight that a layer uses, and for those that its entry names.
     labels : LabelsEntry, optional
         The entry of the class names.
+    examples : sequence of dict
+        Entries of the inputs and outputs of each example.
 
     Raises
     ------
@@ -116,7 +158,7 @@ def encode(
                 "save the graph as it was before the passes"
             )
     try:
-        return _indented(_document(graph, tensors, labels)).encode()
+        return _indented(_document(graph, tensors, labels, examples)).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise GraphError(f"{graph.name!r} has no place in JSON: {error}") from error
 
@@ -176,6 +218,7 @@ class Decoder:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.operators: dict[tuple[str, str], Op] = {}
 
     def refusal(self, message: str, code: str = "graph") -> ModelFormatError:
         """Return the exception to raise."""
@@ -201,17 +244,11 @@ class Decoder:
         )
         if not described.outputs:
             raise self.refusal("there are no outputs")
-        used = {name for node in described.nodes for name in node.params.values()}
-        if used != tensors.keys():
-            raise self.refusal(
-                f"tensors {sorted(used ^ tensors.keys())[:5]} are used and not "
-                "described, or described and not used"
-            )
-        unused = versions.keys() - {type(node.op).__name__ for node in described.nodes}
-        if unused:
-            raise self.refusal(f"operators {sorted(unused)} are listed and not used")
+        self.check_used(described, versions)
         if "labels" in document:
             described.labels = self.labels(document["labels"])
+        if "examples" in document:
+            described.examples = self.examples(document["examples"], described)
         with graph_errors(self.path):
             if "preprocess" in document:
                 entry = self.mapping(document["preprocess"], "preprocess")
@@ -222,6 +259,50 @@ class Decoder:
         for key in ("provenance", "metadata"):
             setattr(described, key, self.mapping(document.get(key, {}), key))
         return described
+
+    def check_used(self, described: Description, versions: Mapping[str, int]) -> None:
+        """Refuse a tensor or an operator that is only used, or only described."""
+        tensors = described.tensors
+        used = {name for node in described.nodes for name in node.params.values()}
+        for name in used & tensors.keys():
+            quantised = tensors[name].quantisation
+            if quantised is not None:
+                self.check_quantisation(name, tensors[name], quantised, tensors)
+                used.update(quantised.tensors)
+        if used != tensors.keys():
+            raise self.refusal(
+                f"tensors {sorted(used ^ tensors.keys())[:5]} are used and not "
+                "described, or described and not used"
+            )
+        unused = versions.keys() - {type(node.op).__name__ for node in described.nodes}
+        if unused:
+            raise self.refusal(f"operators {sorted(unused)} are listed and not used")
+
+    def check_quantisation(
+        self,
+        name: str,
+        entry: TensorEntry,
+        quantised: QuantisationEntry,
+        tensors: Mapping[str, TensorEntry],
+    ) -> None:
+        """Refuse scales and zero points that cannot belong to a tensor."""
+        where = f"quantisation of {name!r}"
+        if entry.dtype not in INTEGERS:
+            raise self.refusal(
+                f"{where}: it is {entry.dtype}, wanted one of {INTEGERS}"
+            )
+        shape: Shape = ()
+        if quantised.axis is not None:
+            if quantised.axis >= len(entry.shape):
+                raise self.refusal(f"{where}: axis {quantised.axis} of {entry.shape}")
+            shape = (entry.shape[quantised.axis],)
+        dtypes = ("float32", "int32")
+        for tensor, dtype in zip(quantised.tensors, dtypes, strict=False):
+            found = tensors.get(tensor)
+            if found is None or (found.dtype, found.shape) != (dtype, shape):
+                raise self.refusal(f"{where}: {tensor!r} is not {dtype} {shape}")
+            if found.quantisation is not None:
+                raise self.refusal(f"{where}: {tensor!r} is quantised itself")
 
     def parsed(self, text: bytes) -> Any:
         """Return the JSON value, if every reader must take it the same way."""
@@ -282,12 +363,12 @@ class Decoder:
         kind = entry["op"]
         if not isinstance(kind, str) or kind not in versions:
             raise self.refusal(f"{where}: operator {kind!r} is not listed in ops")
+        attributes = self.mapping(entry.get("attributes", {}), where)
         with graph_errors(self.path, where):
-            attributes = self.mapping(entry.get("attributes", {}), where)
-            op = Op.registry[kind].from_attributes(attributes)
-            check_types(op)
-            if op.attributes() != _tuples(attributes):
-                raise GraphError(f"attributes {attributes}, wanted {op.attributes()}")
+            key = kind, repr(attributes)
+            if key not in self.operators:
+                self.operators[key] = _operator(kind, versions[kind], attributes)
+            op = self.operators[key]
         params = self.mapping(entry.get("params", {}), where)
         for tensor in params.values():
             self.matching(TENSOR, tensor, where)
@@ -299,14 +380,48 @@ class Decoder:
     def tensor(self, value: Any, name: str) -> TensorEntry:
         """Return the entry of a tensor."""
         where = f"tensor {name!r}"
-        entry = self.object(value, where, {"dtype", "shape", "sha256"})
+        entry = self.object(
+            value, where, {"dtype", "shape", "sha256"}, {"quantisation"}
+        )
         shape = self.array(entry["shape"], where)
         for size in shape:
             self.integer(size, where, 1, MAX_SIZE)
         if entry["dtype"] not in TENSOR_TYPES:
             raise self.refusal(f"{where} has dtype {entry['dtype']!r}")
         digest = self.matching(SHA256, entry["sha256"], where)
-        return TensorEntry(entry["dtype"], tuple(shape), digest)
+        quantised = None
+        if "quantisation" in entry:
+            quantised = self.quantisation(entry["quantisation"], where)
+        return TensorEntry(entry["dtype"], tuple(shape), digest, quantised)
+
+    def quantisation(self, value: Any, where: str) -> QuantisationEntry:
+        """Return what says how whole numbers are to be read."""
+        entry = self.object(value, where, {"scale"}, {"zero_point", "axis"})
+        for key in entry.keys() - {"axis"}:
+            self.matching(TENSOR, entry[key], where)
+        if "axis" in entry:
+            self.integer(entry["axis"], where, 0, MAX_RANK)
+        return QuantisationEntry(**entry)
+
+    def examples(
+        self, value: Any, described: Description
+    ) -> list[dict[str, TensorEntry]]:
+        """Return the entries of each example: all inputs and outputs, no others."""
+        items = self.array(value, "examples")
+        if not 1 <= len(items) <= MAX_EXAMPLES:
+            raise self.refusal(
+                f"{len(items)} examples, wanted 1 to {MAX_EXAMPLES}", "limit"
+            )
+        wanted = {*(entry.name for entry in described.inputs), *described.outputs}
+        examples = []
+        for item in items:
+            example = self.object(item, "an example", wanted)
+            entries = {name: self.tensor(example[name], name) for name in example}
+            for name, entry in entries.items():
+                if entry.dtype not in INPUT_TYPES or entry.quantisation is not None:
+                    raise self.refusal(f"example of {name!r} is {entry.dtype}, or more")
+            examples.append(entries)
+        return examples
 
     def labels(self, value: Any) -> LabelsEntry:
         """Return the entry of the class names."""
@@ -366,6 +481,30 @@ class Decoder:
         return value
 
 
+def newer_attributes(kind: type[Op], version: int) -> dict[str, Any]:
+    """Return the attributes that `version` of an operator lacks, with their meaning."""
+    return {n: value for n, (since, value) in kind.added.items() if since > version}
+
+
+def lowest_version(op: Op) -> int:
+    """Return the first version of an operator that can say what `op` does."""
+    return max(
+        (since for n, (since, value) in op.added.items() if getattr(op, n) != value),
+        default=1,
+    )
+
+
+def _operator(kind: str, version: int, attributes: dict[str, Any]) -> Op:
+    """Return an operator of some version, if it has just these attributes."""
+    added = newer_attributes(Op.registry[kind], version)
+    op = Op.registry[kind].from_attributes({**added, **attributes})
+    check_types(op)
+    wanted = {k: v for k, v in op.attributes().items() if k not in added}
+    if wanted != _tuples(attributes):
+        raise GraphError(f"attributes {attributes}, wanted {wanted}")
+    return op
+
+
 def check_types(op: Op) -> None:
     """Raise `GraphError` unless each field holds what its annotation says."""
     kind: Any = type(op)
@@ -411,7 +550,7 @@ def _tuples(value: Any) -> Any:
 
 
 @contextmanager
-def graph_errors(path: str, where: str = "") -> Iterator[None]:
+def graph_errors(path: str, where: str = "", code: str = "graph") -> Iterator[None]:
     """Turn what goes wrong inside an operator or the graph into a refusal."""
     try:
         yield
@@ -419,7 +558,7 @@ def graph_errors(path: str, where: str = "") -> Iterator[None]:
         raise
     except Exception as error:  # an operator computes with numbers of a stranger
         message = ": ".join(filter(None, ("/graph", where, str(error))))
-        raise ModelFormatError(f"{message:.500}", code="graph", path=path) from error
+        raise ModelFormatError(f"{message:.500}", code=code, path=path) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -447,19 +586,24 @@ def _no_constant(text: str) -> Any:
 
 
 def _document(
-    graph: Graph, tensors: Mapping[str, TensorEntry], labels: LabelsEntry | None
+    graph: Graph,
+    tensors: Mapping[str, TensorEntry],
+    labels: LabelsEntry | None,
+    examples: Sequence[Mapping[str, TensorEntry]],
 ) -> dict[str, Any]:
-    versions = {type(node.op).__name__: node.op.version for node in graph.nodes}
+    versions: dict[str, int] = {}
+    for node in graph.nodes:
+        name = type(node.op).__name__
+        versions[name] = max(lowest_version(node.op), versions.get(name, 1))
     document = {
         "name": graph.name,
         "ops": _sorted(versions),
         "inputs": [dataclasses.asdict(entry) for entry in graph.inputs],
-        "nodes": [_node(node) for node in graph.nodes],
+        "nodes": [_node(node, versions) for node in graph.nodes],
         "outputs": graph.outputs,
-        "tensors": {
-            name: dataclasses.asdict(tensors[name]) for name in weights_used(graph)
-        },
+        "tensors": _tensors(weights_used(graph), tensors),
         "labels": dataclasses.asdict(labels) if labels else None,
+        "examples": [_tensors(example, example) for example in examples],
         "preprocess": graph.preprocess and graph.preprocess.attributes(),
         "postprocess": graph.postprocess and graph.postprocess.attributes(),
         "provenance": _sorted(graph.provenance),
@@ -468,13 +612,34 @@ def _document(
     return {k: v for k, v in document.items() if v or k in REQUIRED}
 
 
-def _node(node: Node) -> dict[str, Any]:
+def _tensors(
+    names: Iterable[str], tensors: Mapping[str, TensorEntry]
+) -> dict[str, Any]:
+    """Return the entries of tensors, each followed by those that it names."""
+    entries: dict[str, Any] = {}
+    for name in names:
+        entry = tensors[name]
+        entries[name] = _given(entry)
+        if entry.quantisation is not None:
+            entries[name]["quantisation"] = _given(entry.quantisation)
+            entries.update(_tensors(entry.quantisation.tensors, tensors))
+    return entries
+
+
+def _given(entry: TensorEntry | QuantisationEntry) -> dict[str, Any]:
+    """Return the fields of an entry that say something."""
+    return {k: v for k, v in dataclasses.asdict(entry).items() if v is not None}
+
+
+def _node(node: Node, versions: Mapping[str, int]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": node.name,
         "op": type(node.op).__name__,
         "inputs": node.inputs,
     }
-    attributes = node.op.attributes()
+    kind = type(node.op)
+    newer = newer_attributes(kind, versions[kind.__name__])
+    attributes = {k: v for k, v in node.op.attributes().items() if k not in newer}
     if attributes:
         entry["attributes"] = attributes
     if node.params:

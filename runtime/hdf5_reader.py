@@ -63,6 +63,7 @@ TRACKED_MESSAGE = Struct("<BHB2x")
 ADDRESS_AND_SIZE = Struct("<QQ")
 CONTIGUOUS_LAYOUT = Struct("<2xQQ")
 ATTRIBUTE_SIZES = Struct("<2xHHHx")
+SIZES = [Struct(f"<{rank}Q") for rank in range(MAX_RANK + 1)]
 
 # The HDF5 library gives every group of many links a heap and a tree of these sizes.
 HEAP = b"FRHP\0" + pack("<HHBIQQ", 7, 0, 2, 4096, 0, UNDEFINED)
@@ -72,7 +73,8 @@ HEAP_WIDTH = 4
 HEAP_ROWS = [512, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536]
 HEAP_MOST_ROWS = 16
 HEAP_OWNER = Struct("<QI")
-FREE_SPACE = Struct("<48xQQ8x")
+FREE_SPACE = Struct("<32x16sQQ8x")
+FREE_SPACE_SETTINGS = pack("<HHHHQ", 4, 80, 120, 32, 65_536)
 TREE = b"BTHD\0\5" + pack("<IH", 512, 11)
 TREE_FIELDS = Struct("<H2xQHQ")
 TREE_RECORD = Struct("<IBIH")
@@ -195,7 +197,11 @@ class Cursor:
 
     def fields(self, layout: Struct) -> tuple[Any, ...]:
         """Return the next fields as `layout` lists them."""
-        return layout.unpack(self.take(layout.size))
+        start = self.position
+        self.position = start + layout.size
+        if self.position > len(self.data):
+            raise self.reader.refusal("corrupt", f"{self.what} is cut short")
+        return layout.unpack_from(self.data, start)
 
     def name(self, size: int) -> str:
         """Return the next `size` bytes as a name."""
@@ -325,9 +331,18 @@ class Reader:
         for kind, body in messages:
             if kind == ATTRIBUTE_INFO:
                 self.attribute_info(body, what)
+            elif kind == GROUP_INFO:
+                self.group_info(body, what)
+            elif kind == FILL_VALUE:
+                self.fill_value(body, what)
             elif kind == ATTRIBUTE:
                 self.require(not path, "attribute", f"{what} has an attribute")
                 self.attribute(body)
+        several = {LINK, ATTRIBUTE}
+        once = [kind for kind, _ in messages if kind not in several]
+        self.require(
+            len(once) == len(kinds - several), "corrupt", f"{what} repeats a message"
+        )
         if group:
             self.group(path, messages, depth)
         else:
@@ -354,9 +369,6 @@ class Reader:
         parts = dict(messages)
         if not {DATASPACE, DATATYPE, LAYOUT} <= parts.keys():
             raise self.refusal("object", f"{what} is neither a group nor a dataset")
-        self.require(
-            len(parts) == len(messages), "corrupt", f"{what} repeats a message"
-        )
         shape = self.dataspace(parts[DATASPACE], what)
         dtype = self.datatype(parts[DATATYPE], what)
         address, nbytes = self.layout(parts[LAYOUT], what)
@@ -394,17 +406,20 @@ class Reader:
         messages: list[tuple[int, bytes]] = []
         chunks = [cursor]
         for chunk in chunks:
-            while len(chunk.data) - chunk.position >= layout.size:
+            end, spare = len(chunk.data), False
+            while end - chunk.position >= layout.size:
                 kind, length, flags = chunk.fields(layout)
                 body = chunk.take(length)
-                if kind == NIL:
-                    continue
                 if flags & ~0x05:
                     raise self.refusal("storage", f"{what} has a shared message")
-                if kind == CONTINUATION:
+                if kind == NIL:
+                    spare = True
+                elif kind == CONTINUATION:
                     chunks.append(self.continuation(body, what))
                 else:
                     messages.append((kind, body))
+            if spare and chunk.position < end:
+                raise self.refusal("corrupt", f"{what} has a gap beside spare messages")
             if len(chunks) > MAX_CONTINUATIONS:
                 raise self.refusal("limit", f"{what} has {len(chunks)} parts")
         return messages
@@ -431,11 +446,11 @@ class Reader:
                 f"{what} has a dataspace of version {version}, rank {rank}, flags "
                 f"{flags} and type {kind}; wanted at most {MAX_RANK} sizes",
             )
-        shape = tuple(cursor.number(8) for _ in range(rank))
-        largest = tuple(cursor.number(8) for _ in range(rank)) if flags else shape
+        shape = cursor.fields(SIZES[rank])
+        largest = cursor.fields(SIZES[rank]) if flags else shape
         if largest != shape:
             raise self.refusal("shape", f"{what} is resizable")
-        if not all(1 <= size <= MAX_SIZE for size in shape):
+        if shape and not 1 <= min(shape) <= max(shape) <= MAX_SIZE:
             raise self.refusal("shape", f"{what} has the shape {shape}")
         return shape
 
@@ -497,8 +512,29 @@ class Reader:
         cursor = Cursor(self, body, f"the attribute info of {what}")
         version, flags = cursor.take(2)
         cursor.take(2 if flags & 1 else 0)
-        if version != 0 or cursor.number(8) != UNDEFINED:
+        places = cursor.fields(ADDRESS_AND_SIZE)
+        if version != 0 or flags > 1 or places != (UNDEFINED, UNDEFINED):
             raise self.refusal("attribute", f"{what} has attributes outside its header")
+
+    def group_info(self, body: bytes, what: str) -> None:
+        """Refuse what is not in the form of advice to writers.
+
+        "The Group Info Message"
+        """
+        version, flags = Cursor(self, body, f"the group info of {what}").take(2)
+        wanted = 2 + 4 * (flags & 1) + 4 * (flags >> 1 & 1)
+        if version != 0 or flags > 3 or len(body) != wanted:
+            raise self.refusal("corrupt", f"{what} has an unknown group info")
+
+    def fill_value(self, body: bytes, what: str) -> None:
+        """Refuse what is not in the form of times of allocation and of filling.
+
+        "The Data Storage - Fill Value Message", version 3, without a value.
+        """
+        version, flags = Cursor(self, body, f"the fill value of {what}").take(2)
+        allocation, filling = flags & 3, flags >> 2
+        if version != 3 or not allocation or filling > 2 or len(body) != 2:
+            raise self.refusal("storage", f"{what} has a fill value")
 
     def link(self, body: bytes, what: str) -> Link:
         """Return a hard link.
@@ -529,9 +565,10 @@ class Reader:
         version, flags = cursor.take(2)
         if version != 0 or flags > 1:
             raise self.refusal("link", f"{what} is indexed by creation order")
-        cursor.take(8 if flags else 0)
+        if flags and cursor.number(8) >= 2**63:
+            raise self.refusal("link", f"{what} counts its links below zero")
         heap_address, tree_address = cursor.fields(ADDRESS_AND_SIZE)
-        if heap_address == UNDEFINED:
+        if heap_address == tree_address == UNDEFINED:
             return
         objects, blocks = self.heap(heap_address, f"the heap of {what}")
         records = list(self.tree(tree_address, f"the index of {what}"))
@@ -612,7 +649,9 @@ class Reader:
         "Free-space Manager"
         """
         cursor = self.block(address, 82, b"FSHD\0\0", what)
-        sections, used = cursor.fields(FREE_SPACE)
+        settings, sections, used = cursor.fields(FREE_SPACE)
+        if settings != FREE_SPACE_SETTINGS:
+            raise self.refusal("corrupt", f"{what} has free space of another kind")
         if sections != UNDEFINED:
             self.require(used > 16, "corrupt", f"{what} lists {used} bytes")
             self.block(sections, used, b"FSSE\0", what)

@@ -1,30 +1,66 @@
-"""What a user holds: a network ready to run."""
+"""What a user holds: a network ready to run.
+
+# Design
+Any thread may call a model at any time. A call finds the plan for its shapes, takes a
+context (an arena) that nobody uses, and runs; the only lock is held while plans are
+made. It is reentrant, because a signal's handler may call the model meanwhile, and a
+forked child gets one of its own, because the parent's may be held by a thread that the
+child does not have.
+
+What a model keeps is bounded: plans by number, a plan's contexts by the CPUs there are.
+"""
 
 from __future__ import annotations
 
+import logging
+import math
 import os
+import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
 from . import kernels
-from .errors import DTypeError, ImageError, SettingError, ShapeError, UnknownLayerError
+from .errors import (
+    DeadlineError,
+    DTypeError,
+    ImageError,
+    NotFiniteError,
+    SettingError,
+    ShapeError,
+    UnknownLayerError,
+)
 from .graph import Graph, Input, Node
 from .image import Postprocess, load_image
-from .kernels._program import Context
+from .kernels._program import Context, give_back_memory
+from .machine import allowed_cpus, default_threads
 from .model_file import read
+from .packed_cache import CachedWeights
 from .passes import optimise
-from .plan import PackedWeights, Plan
+from .plan import PackedWeights, Plan, Value
 from .spec import Array, Shape, Spec, shape_text
 
 MOST_PLANS = 16
 """Plans kept for input shapes; the one not used for the longest time goes first."""
 
+MOST_GRAPHS = 8
+"""Optimised graphs kept, one for each choice of outputs."""
+
+MOST_IDLE = len(allowed_cpus())
+"""Contexts of a plan kept for the next run; more at once bring no more speed."""
+
+Hook = Callable[[str, Array], object]
+"""Called with the name and a copy of every layer's value as a run computes it."""
+
 FLOAT32 = np.dtype("float32")
+
+LOG = logging.getLogger("striate")
+LOG.addHandler(logging.NullHandler())
 
 EXACT_INTEGERS = 1 << 24
 """Up to here float32 holds every whole number."""
@@ -68,9 +104,10 @@ class MemoryPlan:
     Parameters
     ----------
     weights : int
-        The weights as the graph holds them.
+        The weights as the graph holds them and as its passes made them.
     packed_weights : int
-        Their copies in the order in which kernels read them.
+        Their copies in the order in which kernels read them, and the kernels' tables;
+        for all the plans so far.
     arena : int
         Intermediate values; once for every run that goes on at the same time.
     lower_bound : int
@@ -83,6 +120,11 @@ class MemoryPlan:
     arena: int
     lower_bound: int
 
+    @property
+    def total(self) -> int:
+        """What the model needs to answer one caller at a time."""
+        return self.weights + self.packed_weights + self.arena
+
 
 class Model:
     """A network ready to run, from any number of threads at once.
@@ -92,8 +134,8 @@ class Model:
     graph : Graph
         What to compute. It must not be changed afterwards.
     threads : int, optional
-        Threads a run may use; by default those the process may use, or
-        ``STRIATE_NUM_THREADS`` if that is fewer.
+        Threads a run may use; by default as `striate.machine.default_threads` decides,
+        from the CPUs allowed, the container's quota and ``STRIATE_NUM_THREADS``.
     isa : str, optional
         Instruction set, one of `striate.kernels.SUPPORTED`; the best by default.
     precision : str
@@ -126,17 +168,33 @@ class Model:
             raise SettingError(f"precision {precision!r}: there is only 'highest'")
         if not graph.outputs:
             raise SettingError(f"graph {graph.name!r} has no outputs")
-        self.graph = graph
+        self._graph: Graph | None = graph
+        self._name = graph.name
         self.isa = kernels.checked_isa(isa) if isa else kernels.ISA
-        self.threads = default_threads() if threads is None else _threads(threads)
+        self.threads = default_threads().count if threads is None else _threads(threads)
         self.precision = precision
         self._packed = PackedWeights()
-        self._optimised: dict[tuple[str, ...], Graph] = {}
+        self._optimised: OrderedDict[tuple[str, ...], Graph] = OrderedDict()
         self._plans: OrderedDict[Any, _Prepared] = OrderedDict()
-        self._latest: _Prepared | None = None
-        self._lock = Lock()
+        self._latest: tuple[Any, _Prepared] | None = None
+        self._lock = RLock()
         self._poison = False
-        self._closed = False
+        _MODELS.add(self)
+        LOG.debug("model %r: %s, %d threads", self._name, self.isa, self.threads)
+
+    @property
+    def graph(self) -> Graph:
+        """The network.
+
+        Raises
+        ------
+        SettingError
+            If the model is closed.
+        """
+        graph = self._graph
+        if graph is None:
+            raise SettingError(f"model {self._name!r} is closed")
+        return graph
 
     @property
     def inputs(self) -> list[Input]:
@@ -154,16 +212,27 @@ class Model:
         """Class names; empty if the model has none."""
         return self.graph.labels
 
-    def __call__(self, x: Any, out: Array | None = None) -> Any:
+    def __call__(
+        self,
+        x: Any,
+        out: Array | None = None,
+        *,
+        timeout: float | None = None,
+        check_finite: bool = False,
+        hook: Hook | None = None,
+    ) -> Any:
         """Run the network on one array.
 
         Parameters
         ----------
         x : array_like
-            The only input. float32 is taken as it is; other real numbers are
-            converted if float32 can hold their meaning.
+            The only input. float32 is taken as it is, also from other libraries' arrays
+            (buffer protocol, DLPack); other real numbers are converted if float32 can
+            hold their meaning.
         out : Array, optional
-            A contiguous float32 array of the output's shape to write to.
+            A contiguous array of the output's shape and element type to write to.
+        timeout, check_finite, hook
+            As for `run`.
 
         Returns
         -------
@@ -174,7 +243,10 @@ class Model:
         ------
         ShapeError, DTypeError
             If the array does not fit; the message says what was wanted.
+        DeadlineError, NotFiniteError
+            As `run`.
         """
+        watch = _watch(timeout, check_finite, hook)
         graph = self.graph
         if len(graph.inputs) != 1:
             names = ", ".join(repr(entry.name) for entry in graph.inputs)
@@ -183,13 +255,27 @@ class Model:
             )
         array = _as_array(x, graph.inputs[0])
         prepared = self._prepared((array.shape,), None)
-        results = prepared.run((array,), out, self._poison)
+        given = None
+        if out is not None:
+            if len(graph.outputs) != 1:
+                raise ShapeError(
+                    "out= is for one output: use run(..., out={name: array})"
+                )
+            given = {graph.outputs[0]: out}
+        results = self._run(prepared, (array,), given, watch)
         if len(results) == 1:
             return results[0]
         return dict(zip(graph.outputs, results, strict=True))
 
     def run(
-        self, feeds: Mapping[str, Any], outputs: Iterable[str] | None = None
+        self,
+        feeds: Mapping[str, Any],
+        outputs: Iterable[str] | None = None,
+        *,
+        out: Mapping[str, Array] | None = None,
+        timeout: float | None = None,
+        check_finite: bool = False,
+        hook: Hook | None = None,
     ) -> dict[str, Array]:
         """Run the network on named arrays and return named arrays.
 
@@ -199,32 +285,95 @@ class Model:
             Input name to array.
         outputs : iterable of str, optional
             Any layers or values by name; the model's outputs if left out.
+        out : dict, optional
+            Output name to a contiguous array to write to, which is returned. After an
+            error its content is undefined.
+        timeout : float, optional
+            Seconds after which the run ends with the layer it is at. Preparing for new
+            shapes counts, and is kept for the next run.
+        check_finite : bool
+            Whether to look at every layer's value for NaN and infinity.
+        hook : callable, optional
+            Called with the name and a copy of every layer's value as it is computed,
+            in this thread. Layers that run as one have one value, the last. What it
+            raises ends the run.
 
         Raises
         ------
         ShapeError, DTypeError
-            If a feed is missing, unknown or does not fit.
+            If a feed or an array of `out` is missing, unknown or does not fit.
         UnknownLayerError
             If an output does not exist.
+        DeadlineError
+            If there was not time enough; `layer` says which would have been next.
+        NotFiniteError
+            With `check_finite`, if an input is not finite or a layer's value is not;
+            `layer` names the first.
         """
-        wanted = None if outputs is None else tuple(outputs)
-        if wanted is not None and not wanted:
-            raise UnknownLayerError("no outputs were asked for")
-        unknown = feeds.keys() - {entry.name for entry in self.graph.inputs}
-        missing = [e.name for e in self.graph.inputs if e.name not in feeds]
-        if unknown or missing:
-            raise ShapeError(
-                f"inputs missing: {missing}, unknown: {sorted(map(str, unknown))}; "
-                f"wanted {[e.name for e in self.graph.inputs]}"
-            )
-        arrays = tuple(_as_array(feeds[e.name], e) for e in self.graph.inputs)
+        watch = _watch(timeout, check_finite, hook)
+        graph = self.graph
+        wanted = None if outputs is None else _names(outputs)
+        arrays = self._arrays(feeds)
         shapes = tuple(array.shape for array in arrays)
         prepared = self._prepared(shapes, wanted)
-        results = prepared.run(arrays, None, self._poison)
+        given = None
+        if out is not None:
+            given = {graph.value_named(name): array for name, array in out.items()}
+        results = self._run(prepared, arrays, given, watch)
         found = dict(zip(prepared.outputs, results, strict=True))
         if wanted is None:
             return found
-        return {name: found[self.graph.value_named(name)] for name in wanted}
+        return {name: found[graph.value_named(name)] for name in wanted}
+
+    def _arrays(self, feeds: Mapping[str, Any]) -> tuple[Array, ...]:
+        """Return the inputs' arrays in order.
+
+        Raises
+        ------
+        ShapeError, DTypeError
+            If one is missing, unknown or does not fit.
+        """
+        if not isinstance(feeds, Mapping):
+            raise ShapeError(
+                f"feeds: found {type(feeds).__name__}, wanted a dictionary of arrays"
+            )
+        entries = self.graph.inputs
+        unknown = feeds.keys() - {entry.name for entry in entries}
+        missing = [e.name for e in entries if e.name not in feeds]
+        if unknown or missing:
+            raise ShapeError(
+                f"inputs missing: {missing}, unknown: {sorted(map(str, unknown))}; "
+                f"wanted {[e.name for e in entries]}"
+            )
+        return tuple(_as_array(feeds[entry.name], entry) for entry in entries)
+
+    def _run(
+        self,
+        prepared: _Prepared,
+        arrays: tuple[Array, ...],
+        out: Mapping[str, Array] | None,
+        watch: _Watch | None,
+    ) -> list[Array]:
+        if watch is None or not watch.check:
+            return prepared.run(arrays, out, self._poison, watch)
+        for entry, array in zip(self.graph.inputs, arrays, strict=True):
+            _check_finite(f"input {entry.name!r} holds", entry.name, array)
+        try:
+            return prepared.run(arrays, out, self._poison, watch)
+        except NotFiniteError as error:
+            found = error
+        self._blame(arrays)
+        raise found
+
+    def _blame(self, arrays: tuple[Array, ...]) -> None:
+        """Raise `NotFiniteError` for the first layer, every layer run by itself."""
+        graph = self.graph
+        values = [value for node in graph.nodes for value in node.outputs]
+        shapes = tuple(array.shape for array in arrays)
+        prepared = self._prepared(shapes, tuple(values))
+        results = prepared.run(arrays, None, self._poison, None)
+        for name, array in zip(prepared.outputs, results, strict=True):
+            _check_finite(_made_by(name), name, array)
 
     def classify(self, picture: Any, top: int = 5) -> list[tuple[str, float]]:
         """Return the most likely classes of a picture, the likeliest first.
@@ -305,36 +454,62 @@ class Model:
         if runs < 1:
             raise SettingError(f"runs {runs}: wanted at least 1")
         feeds = x if isinstance(x, Mapping) else {self.graph.inputs[0].name: x}
-        arrays = tuple(_as_array(feeds[e.name], e) for e in self.graph.inputs)
+        arrays = self._arrays(feeds)
         shapes = tuple(array.shape for array in arrays)
         return self._prepared(shapes, None).profile(arrays, runs)
 
-    def memory_plan(self, shapes: Mapping[str, Shape] | None = None) -> MemoryPlan:
+    def memory_plan(
+        self, shapes: Mapping[str, Shape] | Sequence[int] | None = None
+    ) -> MemoryPlan:
         """Return the memory that runs with these input shapes need.
 
         Parameters
         ----------
-        shapes : dict, optional
-            Input name to shape; `Graph.default_shapes` if left out.
+        shapes : dict or tuple of int, optional
+            Input name to shape, or the shape of the only input; `Graph.default_shapes`
+            if left out.
+
+        Raises
+        ------
+        ShapeError
+            If a shape is missing or does not fit.
         """
-        wanted = self.graph.default_shapes() if shapes is None else shapes
-        key = tuple(tuple(wanted[entry.name]) for entry in self.graph.inputs)
+        graph = self.graph
+        if shapes is None:
+            shapes = graph.default_shapes()
+        elif not isinstance(shapes, Mapping):
+            shapes = {graph.inputs[0].name: tuple(shapes)}
+        missing = [entry.name for entry in graph.inputs if entry.name not in shapes]
+        if missing:
+            raise ShapeError(f"shapes of the inputs {missing} are missing")
+        key = tuple(tuple(shapes[entry.name]) for entry in graph.inputs)
         plan = self._prepared(key, None).plan
+        with self._lock:
+            weights = {id(a): a for g in self._graphs() for a in g.params.values()}
+            others = {id(a): a for a in (*self._packed.arrays(), *plan.constants)}
         return MemoryPlan(
-            sum(array.nbytes for array in self.graph.params.values()),
-            self._packed.nbytes,
+            _nbytes(weights.values()),
+            _nbytes(a for key, a in others.items() if key not in weights),
             plan.arena_bytes,
             plan.lower_bound_bytes,
         )
 
     def close(self) -> None:
-        """Free plans, arenas and packed weights; the model cannot run any more."""
+        """Free plans, arenas and weights; the model cannot run any more.
+
+        Runs that go on in other threads come to their end and free theirs then.
+        """
         with self._lock:
-            self._closed = True
+            self._graph = None
             self._plans.clear()
             self._latest = None
             self._optimised.clear()
             self._packed = PackedWeights()
+        give_back_memory()
+
+    def __del__(self) -> None:
+        if getattr(self, "_plans", None):
+            self.close()
 
     def __enter__(self) -> Model:
         return self
@@ -343,6 +518,8 @@ class Model:
         self.close()
 
     def __repr__(self) -> str:
+        if self._graph is None:
+            return f"<Model {self._name!r}: closed>"
         inputs = ", ".join(f"{e.name} {shape_text(e.shape)}" for e in self.inputs)
         outputs = ", ".join(self.graph.outputs)
         return f"<Model {self.graph.name!r}: {inputs} -> {outputs}>"
@@ -351,33 +528,160 @@ class Model:
         self, shapes: tuple[Shape, ...], outputs: tuple[str, ...] | None
     ) -> _Prepared:
         """Return the plan for the inputs' shapes, made if there is none yet."""
-        key = (shapes, outputs)
-        prepared = self._plans.get(key)
-        if prepared is not None and prepared is self._latest:
-            return prepared
+        latest = self._latest
+        if latest is not None and latest[0] == (shapes, outputs):
+            return latest[1]
         with self._lock:
-            if self._closed:
-                raise SettingError(f"model {self.graph.name!r} is closed")
+            whole = self.graph
+            if outputs is not None:
+                outputs = tuple(dict.fromkeys(map(whole.value_named, outputs)))
+            key = shapes, None if outputs == tuple(whole.outputs) else outputs
             prepared = self._plans.get(key)
             if prepared is not None:
                 self._plans.move_to_end(key)
             else:
-                graph = self._graph_for(outputs)
-                named = _checked_shapes(graph, shapes)
-                part, rest = graph.planned()
-                plan = Plan(part, named, self.isa, self.threads, self._packed)
-                prepared = self._plans[key] = _Prepared(plan, graph, rest)
+                prepared = self._plans[key] = self._planned(*key)
                 while len(self._plans) > MOST_PLANS:
                     self._plans.popitem(last=False)
-            self._latest = prepared
+                give_back_memory()
+            self._latest = key, prepared
         return prepared
 
+    def _planned(
+        self, shapes: tuple[Shape, ...], outputs: tuple[str, ...] | None
+    ) -> _Prepared:
+        start = time.perf_counter()
+        graph = self._graph_for(outputs)
+        named = _checked_shapes(graph, shapes)
+        part, rest = graph.planned()
+        packed = self._packed
+        if isinstance(packed, CachedWeights):
+            packed.serve(part if outputs is None else None)
+        plan = Plan(part, named, self.isa, self.threads, packed)
+        if isinstance(packed, CachedWeights) and packed.keep():
+            plan = Plan(part, named, self.isa, self.threads, packed)
+        LOG.debug(
+            "model %r: plan for %s in %.1f ms, %d steps, %d bytes of arena",
+            self._name,
+            ", ".join(map(shape_text, shapes)),
+            1e3 * (time.perf_counter() - start),
+            len(plan.stages),
+            plan.arena_bytes,
+        )
+        return _Prepared(plan, graph, rest)
+
     def _graph_for(self, outputs: tuple[str, ...] | None) -> Graph:
-        key = tuple(self.graph.outputs if outputs is None else outputs)
-        if key not in self._optimised:
-            part = self.graph if outputs is None else self.graph.until(outputs)
+        """Return the optimised graph of some outputs, made if there is none yet."""
+        whole = self.graph
+        key = tuple(whole.outputs if outputs is None else outputs)
+        if key in self._optimised:
+            self._optimised.move_to_end(key)
+        else:
+            part = whole if outputs is None else whole.until(outputs)
             self._optimised[key] = optimise(part)
+            if len(self._optimised) > MOST_GRAPHS:
+                self._optimised.popitem(last=False)
+                kept = [a for g in self._graphs() for a in g.params.values()]
+                self._packed.retain(kept)
         return self._optimised[key]
+
+    def _graphs(self) -> list[Graph]:
+        """Return the graphs whose weights are kept."""
+        return [self.graph, *self._optimised.values()]
+
+
+_MODELS: WeakSet[Model] = WeakSet()
+
+
+def _renew_locks() -> None:
+    """Give the models of a forked child locks that nobody holds."""
+    for model in _MODELS:
+        model._lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """What a caller wants between the steps of a run.
+
+    Parameters
+    ----------
+    timeout, end : float
+        Seconds allowed, and when they are over, by `time.monotonic`.
+    check : bool
+        Whether every value must be finite.
+    hook : callable or None
+        Gets every value.
+    """
+
+    timeout: float
+    end: float
+    check: bool
+    hook: Hook | None
+
+    @property
+    def looks(self) -> bool:
+        """Whether it wants to see the values."""
+        return self.check or self.hook is not None
+
+    def left(self, layer: str) -> float:
+        """Return the seconds that are left.
+
+        Raises
+        ------
+        DeadlineError
+            If there are none; `layer` is what would have been next.
+        """
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise DeadlineError(
+                f"not done after {self.timeout:g} s, reached layer {layer!r}",
+                layer=layer,
+            )
+        return left
+
+    def see(self, name: str, array: Array) -> None:
+        """Look at a value; raise `NotFiniteError` if it must be finite and is not."""
+        if self.check:
+            _check_finite(_made_by(name), name, array)
+        if self.hook is not None:
+            self.hook(name, array.copy())
+
+
+def _watch(
+    timeout: float | None, check_finite: bool, hook: Hook | None
+) -> _Watch | None:
+    """Return what is to be watched; None, for the shortest way, if nothing is."""
+    if timeout is None:
+        if not check_finite and hook is None:
+            return None
+        timeout = math.inf
+    elif not isinstance(timeout, (int, float)) or not timeout > 0:
+        raise SettingError(f"timeout {timeout!r}: wanted seconds, more than 0")
+    return _Watch(timeout, time.monotonic() + timeout, check_finite, hook)
+
+
+def _made_by(name: str) -> str:
+    return f"layer {name!r} made of finite inputs"
+
+
+def _check_finite(what: str, name: str, array: Array) -> None:
+    """Raise `NotFiniteError` if a value is NaN or infinite."""
+    if array.dtype.kind != "f":
+        return
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    wrong = np.argwhere(~finite)
+    at = tuple(map(int, wrong[0]))
+    raise NotFiniteError(
+        f"{what} {array[at]} at {at}; "
+        f"{len(wrong)} of {array.size} values are not finite",
+        layer=name,
+    )
 
 
 class _Prepared:
@@ -392,26 +696,89 @@ class _Prepared:
         self._results = [(spec.shape, np.dtype(spec.dtype)) for _, spec in plan.outputs]
 
     def run(
-        self, arrays: tuple[Array, ...], out: Array | None, poison: bool
+        self,
+        arrays: tuple[Array, ...],
+        out: Mapping[str, Array] | None,
+        poison: bool,
+        watch: _Watch | None,
     ) -> list[Array]:
-        if out is None:
-            results = [np.empty(shape, dtype) for shape, dtype in self._results]
-        else:
-            results = [self._checked(out, arrays)]
+        results = [np.empty(shape, dtype) for shape, dtype in self._results]
+        if out is not None:
+            self._take(out, arrays, results)
         try:
             context = self._idle.pop()
         except IndexError:
             context = Context(self.plan.program, poison)
-        context.run((*arrays, *results), self.plan.threads)
-        self._idle.append(context)
-        return self._finished(arrays, results) if self._rest else results
+        if watch is None:
+            context.run((*arrays, *results), self.plan.threads)
+        else:
+            self._run_watched(context, (*arrays, *results), watch)
+        if len(self._idle) < MOST_IDLE:
+            self._idle.append(context)
+        return self._finished(arrays, results, watch) if self._rest else results
 
-    def _finished(self, arrays: tuple[Array, ...], results: list[Array]) -> list[Array]:
+    def _run_watched(
+        self, context: Context, arrays: tuple[Array, ...], watch: _Watch
+    ) -> None:
+        """Run the steps, stopping after every layer if `watch` wants to see it."""
+        done = 0
+        for value in self.plan.values if watch.looks else ():
+            done = self._advance(context, arrays, done, value.steps, watch)
+            watch.see(value.name, self._array(context, arrays, value))
+        self._advance(context, arrays, done, len(self.plan.stages), watch)
+
+    def _advance(
+        self,
+        context: Context,
+        arrays: tuple[Array, ...],
+        first: int,
+        end: int,
+        watch: _Watch,
+    ) -> int:
+        """Run some steps; raise `DeadlineError` if there is no time for them all."""
+        stages, threads = self.plan.stages, self.plan.threads
+        while first < end:
+            left = watch.left(stages[first].layer)
+            first = context.run(arrays, threads, timeout=left, first=first, end=end)
+        return first
+
+    def _array(
+        self, context: Context, arrays: tuple[Array, ...], value: Value
+    ) -> Array:
+        """Return a layer's value where it lies."""
+        view = value.view
+        buffer = view.buffer
+        memory: Any = context
+        start = value.start
+        if buffer.array is not None:
+            memory, start = buffer.array, view.offset * view.itemsize
+        elif buffer.source != "arena":
+            inputs = len(self.plan.inputs) if buffer.source == "output" else 0
+            memory = arrays[buffer.index + inputs]
+        strides = tuple(view.itemsize * stride for stride in view.strides)
+        array: Array = np.ndarray(
+            view.shape, np.dtype(view.dtype), memoryview(memory), start, strides
+        )
+        return array
+
+    def _finished(
+        self,
+        arrays: tuple[Array, ...],
+        results: list[Array],
+        watch: _Watch | None,
+    ) -> list[Array]:
         """Return the outputs, after the layers whose sizes depend on values."""
         names = [name for name, _ in (*self.plan.inputs, *self.plan.outputs)]
         values = dict(zip(names, (*arrays, *results), strict=True))
-        self._graph.evaluate(self._rest, values)
-        return [np.ascontiguousarray(values[name]) for name in self.outputs]
+        for node in self._rest:
+            if watch is None:
+                self._graph.evaluate([node], values)
+                continue
+            watch.left(node.name)
+            self._graph.evaluate([node], values)
+            for name in node.outputs if watch.looks else ():
+                watch.see(name, values[name])
+        return [np.asarray(values[name], order="C") for name in self.outputs]
 
     def profile(self, arrays: tuple[Array, ...], runs: int) -> list[StepProfile]:
         results = [np.empty(spec.shape, spec.dtype) for _, spec in self.plan.outputs]
@@ -432,29 +799,49 @@ class _Prepared:
             for stage, ms in zip(self.plan.stages, spent, strict=True)
         ]
 
-    def _checked(self, out: Array, arrays: tuple[Array, ...]) -> Array:
-        name, spec = self.plan.outputs[0]
-        if len(self.outputs) != 1 or self._rest:
-            raise ShapeError("out= is for models with one output of a known size")
-        fits = (
-            isinstance(out, np.ndarray)
-            and out.shape == spec.shape
-            and out.dtype == spec.dtype
-            and out.flags.c_contiguous
-            and out.flags.writeable
-        )
-        if not fits:
-            raise ShapeError(
-                f"out= for {name!r}: wanted a writable contiguous {spec}, found "
-                + (
-                    f"{out.dtype} {shape_text(out.shape)}"
-                    if isinstance(out, np.ndarray)
-                    else type(out).__name__
+    def _take(
+        self, out: Mapping[str, Array], arrays: tuple[Array, ...], results: list[Array]
+    ) -> None:
+        """Put the arrays of `out` in the places of the results they stand for.
+
+        Raises
+        ------
+        ShapeError
+            If one does not fit, is unknown, or overlaps another array of the run.
+        """
+        if self._rest:
+            raise ShapeError("out= is for models whose outputs have a known size")
+        unknown = [name for name in out if name not in self.outputs]
+        if unknown:
+            raise ShapeError(f"out= names {unknown}, wanted some of {self.outputs}")
+        taken = list(arrays)
+        for index, (name, spec) in enumerate(self.plan.outputs):
+            if name not in out:
+                continue
+            array = _checked_out(name, spec, out[name])
+            if any(np.shares_memory(array, other) for other in taken):
+                raise ShapeError(
+                    f"out= for {name!r} shares memory with an input or another output"
                 )
-            )
-        if any(np.shares_memory(out, array) for array in arrays):
-            raise ShapeError("out= shares memory with an input")
-        return out
+            taken.append(array)
+            results[index] = array
+
+
+def _checked_out(name: str, spec: Spec, out: Any) -> Array:
+    """Return the array if a run can write `spec` to it, else raise `ShapeError`."""
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        found = type(out).__name__
+    else:
+        flags = out.flags
+        whole = flags.c_contiguous and flags.aligned and flags.writeable
+        if whole and (out.shape, out.dtype) == (spec.shape, np.dtype(spec.dtype)):
+            return out
+        found = f"{out.dtype} {shape_text(out.shape)}" + (
+            "" if whole else " that is not contiguous, aligned and writable"
+        )
+    raise ShapeError(
+        f"out= for {name!r}: wanted a writable contiguous {spec}, found {found}"
+    )
 
 
 def load(
@@ -467,6 +854,7 @@ def load(
     model_id: str | None = None,
     copy: bool = False,
     max_activation_bytes: int = 1 << 30,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Return the model of a file, ready to run.
 
@@ -478,6 +866,9 @@ def load(
         As for `Model`.
     verify, model_id, copy, max_activation_bytes
         As for `read`.
+    cache : path, optional
+        A folder for files of weights in the order in which kernels read them, which
+        processes then share. Only those who may choose the model may write to it.
 
     Raises
     ------
@@ -493,7 +884,10 @@ def load(
         copy=copy,
         max_activation_bytes=max_activation_bytes,
     )
-    return Model(graph, threads=threads, isa=isa, precision=precision)
+    model = Model(graph, threads=threads, isa=isa, precision=precision)
+    if cache is not None:
+        model._packed = CachedWeights(cache, graph.model_id, model.isa)
+    return model
 
 
 def _as_array(x: Any, entry: Input) -> Array:
@@ -501,15 +895,49 @@ def _as_array(x: Any, entry: Input) -> Array:
 
     Raises
     ------
+    ShapeError
+        If it has another shape; nothing is copied before that is known.
     DTypeError
-        If a conversion would change what the numbers mean.
+        If it is no array of numbers, or a conversion would change what they mean.
     """
-    array = x if type(x) is np.ndarray else np.asarray(x)
-    if array.dtype is not FLOAT32 or entry.dtype != "float32":
-        array = _converted(array, entry)
+    array = x if type(x) is np.ndarray else _foreign(x, entry)
+    flags = array.flags
+    ready = flags.c_contiguous and flags.aligned
+    if ready and array.dtype is FLOAT32 and entry.dtype == "float32":
+        return array
+    if array.dtype.kind in "fiub":
+        entry.symbols(array.shape)
+    array = _converted(array, entry)
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned):
         array = np.array(array, order="C")
+    return array
+
+
+def _foreign(x: Any, entry: Input) -> Array:
+    """Return what is not a plain NumPy array as one, without a copy if it can be.
+
+    Raises
+    ------
+    DTypeError
+        If it cannot be read as an array, or has masked elements.
+    """
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise DTypeError(
+            f"input {entry.name!r}: found masked elements, which have no value; "
+            "wanted an array without, such as x.filled(0)"
+        )
+    try:
+        if hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
+            return np.from_dlpack(x)
+        array = np.asarray(x)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise DTypeError(
+            f"input {entry.name!r}: found {type(x).__name__}, wanted an array of "
+            f"{entry.dtype} {shape_text(entry.shape)}: {error}"
+        ) from error
     return array
 
 
@@ -518,7 +946,7 @@ def _converted(array: Array, entry: Input) -> Array:
     if array.dtype == want:
         return array
     found = f"input {entry.name!r}: found {array.dtype}, wanted {want}"
-    if kind not in "fiub" or (want.kind in "iu" and kind not in "iub"):
+    if kind not in "fiub" or (want.kind in "iub" and kind not in "iub"):
         raise DTypeError(f"{found}; only real numbers can be converted")
     if want.kind in "iu" and kind in "iu" and array.size:
         limits = np.iinfo(want)
@@ -528,28 +956,11 @@ def _converted(array: Array, entry: Input) -> Array:
         largest = max(abs(int(array.min())), abs(int(array.max())))
         if largest > EXACT_INTEGERS:
             raise DTypeError(f"{found}, which cannot hold {largest} exactly")
-    with np.errstate(over="ignore"):
-        converted = array.astype(want)
+    with np.errstate(all="ignore"):
+        converted = array.astype(want, order="C")
     if kind == "f" and np.isinf(converted).sum() > np.isinf(array).sum():
         raise DTypeError(f"{found}, and a value is too large for it")
     return converted
-
-
-def default_threads() -> int:
-    """Return how many threads the process may use, or ``STRIATE_NUM_THREADS``."""
-    try:
-        available = len(os.sched_getaffinity(0))
-    except AttributeError:
-        available = os.cpu_count() or 1
-    wish = os.environ.get("STRIATE_NUM_THREADS")
-    if not wish:
-        return available
-    try:
-        return min(available, _threads(int(wish)))
-    except ValueError:
-        raise SettingError(
-            f"STRIATE_NUM_THREADS={wish!r}: wanted a whole number, at least 1"
-        ) from None
 
 
 def _checked_shapes(graph: Graph, shapes: tuple[Shape, ...]) -> dict[str, Shape]:
@@ -557,6 +968,20 @@ def _checked_shapes(graph: Graph, shapes: tuple[Shape, ...]) -> dict[str, Shape]
     for entry, shape in zip(graph.inputs, shapes, strict=True):
         entry.symbols(shape)
     return {e.name: shape for e, shape in zip(graph.inputs, shapes, strict=True)}
+
+
+def _names(outputs: Iterable[str]) -> tuple[str, ...]:
+    """Return names of outputs as a tuple, one name alone being no list of letters."""
+    names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    if not names:
+        raise UnknownLayerError("no outputs were asked for")
+    return names
+
+
+def _nbytes(arrays: Iterable[Array]) -> int:
+    """Return the memory of some arrays, counting what they share once."""
+    found = {(a.__array_interface__["data"][0], a.nbytes) for a in arrays}
+    return sum(nbytes for _, nbytes in found)
 
 
 def _threads(threads: int) -> int:

@@ -5,16 +5,18 @@ Reading never involves the HDF5 library; `striate.hdf5_reader` says why. Writing
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
-import mmap
+import math
 import os
 import re
 import secrets
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,12 +24,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .errors import DTypeError, GraphError, ModelFormatError
-from .graph import Graph
+from .graph import NAME, Graph
 from .graph_json import (
+    MAX_EXAMPLES,
     MAX_TEXT,
     TENSOR,
     TENSOR_TYPES,
+    Description,
     LabelsEntry,
+    QuantisationEntry,
     TensorEntry,
     build,
     decode,
@@ -36,14 +41,20 @@ from .graph_json import (
     weights_used,
 )
 from .hdf5_reader import ALIGNMENT, Attribute, Contents, read_hdf5
-from .spec import Array, shape_text
+from .kernels._mapping import MappedFile
+from .quantisation import Quantisation
+from .spec import Array, Shape, Spec, shape_text, spec_of
 
 FORMAT = b"striate"
 FORMAT_VERSION = (1, 0)
 MAX_LABEL_BYTES = 1024
 MAX_PRODUCER_BYTES = 128
+PARTS = ("scale", "zero_point")
 ATTRIBUTES = ["format", "format_version", "model_id", "producer"]
-PATH = re.compile(rf"graph|labels|weights/{TENSOR.pattern}")
+NUMBER = r"(0|[1-9][0-9]?)"
+PATH = re.compile(
+    rf"graph|labels|weights/{TENSOR.pattern}|examples/{NUMBER}/{NAME.pattern}"
+)
 LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f]*")
 
 
@@ -58,7 +69,7 @@ def read(
     """Return the graph of a model file, checked throughout.
 
     The weights are read-only views of the file, mapped into memory, so that processes
-    share them. (Those stored as bfloat16 are widened to float32, which is exact.)
+    share them. (Those stored as bfloat16 or quantised become float32 arrays.)
 
     Parameters
     ----------
@@ -74,7 +85,8 @@ def read(
         others may write to: what they change in a mapped file changes in the weights,
         and if they make it shorter the process dies at the next access.
     max_activation_bytes : int
-        The most memory that values alive at the same time may take, for one picture.
+        The most memory that values alive at the same time may take, for one picture,
+        together with the weights that become float32.
 
     Raises
     ------
@@ -108,8 +120,8 @@ def read_edited(path: str | os.PathLike[str]) -> Graph:
         with h5py.File(name, "r") as file:
             description = decode(bytes(np.asarray(file["graph"][()]).item()), name)
             arrays = {
-                tensor: _edited(file[f"weights/{tensor}"][()], entry, tensor, name)
-                for tensor, entry in description.tensors.items()
+                place: _edited(file[place][()], entry, place, name)
+                for place, entry in description.datasets.items()
             }
             items = file["labels"][()].tolist() if description.labels else []
             labels = tuple(item.decode() for item in items)
@@ -117,7 +129,7 @@ def read_edited(path: str | os.PathLike[str]) -> Graph:
         if isinstance(error, ModelFormatError):
             raise
         raise ModelFormatError(str(error), code="object", path=name) from None
-    return build(description, arrays, labels, name)
+    return _built(description, arrays, labels, name)
 
 
 def _edited(found: Any, entry: TensorEntry, tensor: str, path: str) -> Array:
@@ -136,7 +148,12 @@ def _edited(found: Any, entry: TensorEntry, tensor: str, path: str) -> Array:
 
 
 def save(
-    graph: Graph, path: str | os.PathLike[str], *, bfloat16: Collection[str] = ()
+    graph: Graph,
+    path: str | os.PathLike[str],
+    *,
+    bfloat16: Collection[str] = (),
+    quantised: Mapping[str, Quantisation] | None = None,
+    examples: Iterable[Mapping[str, Any]] | None = None,
 ) -> str:
     """Write a graph as a model file and return its id.
 
@@ -152,6 +169,13 @@ def save(
         Where to, by convention ending in ``.h5``.
     bfloat16 : collection of str
         The float32 weights to store in two bytes a number.
+    quantised : dict, optional
+        The float32 weights to store as whole numbers, and how. They must have been
+        rounded before, by `Quantisation.rounded`.
+    examples : iterable of dict, optional
+        A few inputs, arrays by name, for ``inspect_model --check`` to compare with what
+        the network then computes elsewhere. Outputs may be among them; else they are
+        those of `Graph.reference` in float64. `graph.examples` by default.
 
     Raises
     ------
@@ -163,23 +187,22 @@ def save(
         If the file would break a limit of the format, or cannot be written
         (``code`` is ``"unwritable"``).
     """
-    tensors = {
-        name: _stored(name, graph.params[name], name in bfloat16)
-        for name in weights_used(graph)
-    }
-    unknown = set(bfloat16) - tensors.keys()
-    if unknown:
-        raise GraphError(f"bfloat16 names {sorted(unknown)}, which no layer uses")
+    tensors = _stored_weights(graph, bfloat16, quantised or {})
+    shown = [
+        {name: _Stored.of(name, array) for name, array in example.items()}
+        for example in _examples(graph, examples)
+    ]
     labels = _label_array(graph.labels)
     text = encode(
         graph,
-        {
-            name: TensorEntry(dtype, array.shape, _sha256(array))
-            for name, (dtype, array) in tensors.items()
-        },
+        {name: tensor.entry for name, tensor in tensors.items()},
         None if labels is None else LabelsEntry(len(labels), _sha256(labels)),
+        [{name: t.entry for name, t in example.items()} for example in shown],
     )
-    image = _hdf5(text, labels, tensors)
+    datasets = {f"weights/{name}": tensor for name, tensor in tensors.items()}
+    for number, example in enumerate(shown):
+        datasets.update({f"examples/{number}/{n}": t for n, t in example.items()})
+    image = _hdf5(text, labels, datasets)
     name = os.fspath(path)
     _graph(
         memoryview(image), name, verify=False, model_id=None, max_activation_bytes=None
@@ -212,38 +235,89 @@ def _graph(
     if model_id is not None:
         check.equal("checksum", "the model's id", identity, model_id)
     description = decode(text, path)
-    check.tensors(contents, description.tensors, description.labels)
-    graph = build(
+    check.tensors(contents, description.datasets, description.labels)
+    widened = sum(
+        4 * math.prod(entry.shape)
+        for entry in description.tensors.values()
+        if entry.dtype == "bfloat16" or entry.quantisation is not None
+    )
+    check.budget(widened, max_activation_bytes)
+    graph = _built(
         description,
         {
-            name: check.view(name, data(f"weights/{name}"), entry)
-            for name, entry in description.tensors.items()
+            place: check.view(place, data(place), entry)
+            for place, entry in description.datasets.items()
         },
         check.labels(data("labels"), description.labels) if description.labels else (),
         path,
     )
     if max_activation_bytes is not None:
+        shapes = [_input_shapes(graph, example) for example in graph.examples]
         with graph_errors(path):
-            peak = _peak_bytes(graph)
-        if peak > max_activation_bytes:
-            raise check.refusal(
-                "budget",
-                f"its values take {peak} bytes at one time, wanted at most "
-                f"{max_activation_bytes}; raise max_activation_bytes if you trust it",
-            )
+            peak = max(_peak_bytes(graph, s) for s in (graph.default_shapes(), *shapes))
+        check.budget(peak + widened, max_activation_bytes)
     if verify:
-        for name, entry in description.tensors.items():
+        for place, entry in description.datasets.items():
             check.equal(
-                "checksum",
-                f"SHA-256 of {name}",
-                _sha256(data(f"weights/{name}")),
-                entry.sha256,
+                "checksum", f"SHA-256 of {place}", _sha256(data(place)), entry.sha256
             )
         if description.labels:
             found, wanted = _sha256(data("labels")), description.labels.sha256
             check.equal("checksum", "SHA-256 of the labels", found, wanted)
     graph.model_id = identity
     return graph
+
+
+def _built(
+    description: Description,
+    arrays: Mapping[str, Array],
+    labels: tuple[str, ...],
+    path: str,
+) -> Graph:
+    """Return the graph of a text and the tensors at their places in the file."""
+    params = {name: arrays[f"weights/{name}"] for name in description.tensors}
+    for name, entry in description.tensors.items():
+        if entry.quantisation is not None:
+            with graph_errors(path, name, code="tensors"):
+                scheme = _scheme(entry.dtype, entry.quantisation, params)
+                params[name] = scheme.numbers(params[name])
+                params[name].flags.writeable = False
+    graph = build(description, params, labels, path)
+    graph.examples = [
+        {value: arrays[f"examples/{number}/{value}"] for value in example}
+        for number, example in enumerate(description.examples)
+    ]
+    with graph_errors(path):
+        for example in graph.examples:
+            _check_example(graph, example)
+    return graph
+
+
+def _scheme(
+    dtype: str, entry: QuantisationEntry, params: Mapping[str, Array]
+) -> Quantisation:
+    """Return how a tensor of the file is quantised."""
+    scale = params[entry.scale]
+    zero = params[entry.zero_point] if entry.zero_point else np.zeros(scale.shape, "i4")
+    return Quantisation(dtype, scale, zero, entry.axis)
+
+
+def _input_shapes(graph: Graph, example: Mapping[str, Array]) -> dict[str, Shape]:
+    """Return the shapes that an example runs with."""
+    return {entry.name: example[entry.name].shape for entry in graph.inputs}
+
+
+def _check_example(graph: Graph, example: Mapping[str, Array]) -> None:
+    """Raise an error unless the example's tensors can be those of a run."""
+    specs = graph.specs(_input_shapes(graph, example))
+    dynamic = any(node.op.dynamic for node in graph.nodes)
+    for name, array in example.items():
+        wanted, found = specs[name], spec_of(array)
+        if dynamic and name in graph.outputs and found.rank == wanted.rank:
+            sizes = tuple(map(min, found.shape, wanted.shape))
+            wanted = Spec(sizes, wanted.dtype)
+        if found != wanted:
+            raise GraphError(f"example of {name!r}: found {found}, wanted {wanted}")
 
 
 class _Check:
@@ -258,6 +332,15 @@ class _Check:
     def equal(self, code: str, what: str, found: Any, wanted: Any) -> None:
         if found != wanted:
             raise self.refusal(code, f"{what} is {found!r}, wanted {wanted!r}")
+
+    def budget(self, nbytes: int, most: int | None) -> None:
+        """Refuse the file if it asks for more memory than is allowed."""
+        if most is not None and nbytes > most:
+            raise self.refusal(
+                "budget",
+                f"its values take {nbytes} bytes at one time, wanted at most {most}; "
+                "raise max_activation_bytes if you trust it",
+            )
 
     def attributes(self, found: Mapping[str, Attribute]) -> None:
         """Refuse the file unless the root attributes are those of a known version."""
@@ -302,7 +385,7 @@ class _Check:
         labels: LabelsEntry | None,
     ) -> None:
         """Refuse the file unless it holds exactly the tensors of its graph."""
-        wanted = {"graph", *(f"weights/{name}" for name in tensors)}
+        wanted = {"graph", *tensors}
         wanted |= {"labels"} if labels else set()
         if contents.datasets.keys() != wanted:
             raise self.refusal(
@@ -311,7 +394,7 @@ class _Check:
                 "and not in /graph, or in /graph and not stored",
             )
         for name, entry in tensors.items():
-            found = contents.datasets[f"weights/{name}"]
+            found = contents.datasets[name]
             stored = "uint8" if entry.dtype == "bool" else entry.dtype
             if (found.dtype.name, found.shape) != (stored, entry.shape):
                 raise self.refusal(
@@ -352,17 +435,18 @@ class _Check:
 def _view(data: memoryview, entry: TensorEntry) -> Array:
     """Return a tensor's bytes as a read-only array."""
     if entry.dtype == "bfloat16":
-        halves = np.frombuffer(data, "<u2").astype(np.uint32)
-        array = (halves << 16).view(np.float32).reshape(entry.shape)
+        bits = np.frombuffer(data, "<u2").astype(np.uint32)
+        bits <<= 16
+        array = bits.view(np.float32).reshape(entry.shape)
         array.flags.writeable = False
         return array
     dtype = np.dtype(entry.dtype).newbyteorder("<")
     return np.frombuffer(data, dtype).reshape(entry.shape)
 
 
-def _peak_bytes(graph: Graph) -> int:
+def _peak_bytes(graph: Graph, shapes: Mapping[str, Shape]) -> int:
     """Return the memory of the values that are alive at the same time, at most."""
-    sizes = {name: spec.nbytes for name, spec in graph.specs().items()}
+    sizes = {name: spec.nbytes for name, spec in graph.specs(shapes).items()}
     last = {value: node.name for node in graph.nodes for value in node.reads}
     alive = peak = sum(sizes[entry.name] for entry in graph.inputs)
     for node in graph.nodes:
@@ -388,8 +472,10 @@ def _file(path: str, copy: bool) -> memoryview:
             raise ModelFormatError("the file is empty", code="size", path=path)
         if copy:
             return _content(descriptor, status.st_size)
-        return memoryview(mmap.mmap(descriptor, status.st_size, prot=mmap.PROT_READ))
-    except (OSError, MemoryError) as error:
+        return memoryview(MappedFile(descriptor, status.st_size))
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError(f"{path}: {_reason(error)}") from None
         raise ModelFormatError(_reason(error), code="not_a_file", path=path) from None
     finally:
         os.close(descriptor)
@@ -416,29 +502,130 @@ def _sha256(data: Any) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _stored(name: str, array: Array, narrow: bool) -> tuple[str, Array]:
-    """Return a weight's element type in the file and its little-endian elements."""
-    if not TENSOR.fullmatch(name):
-        raise GraphError(f"weight {name!r}: wanted a name like 'layer/operand'")
-    if 0 in array.shape:
-        raise GraphError(f"weight {name!r} of shape {shape_text(array.shape)} is empty")
-    if array.dtype.name not in TENSOR_TYPES:
-        raise DTypeError(
-            f"weight {name!r} is {array.dtype.name}, wanted one of "
-            + ", ".join(TENSOR_TYPES)
-        )
-    order = array.dtype.newbyteorder("<")
-    array = np.asarray(array, order, order="C")
-    if array.dtype == np.bool_ and not narrow:
-        return "bool", array.view(np.uint8)
-    if not narrow:
-        return array.dtype.name, array
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor as the file holds it: its entry and its little-endian elements."""
+
+    entry: TensorEntry
+    array: Array
+
+    @classmethod
+    def of(cls, name: str, array: Array) -> _Stored:
+        """Return a tensor in its own element type."""
+        if 0 in array.shape:
+            raise GraphError(f"{name!r} of shape {shape_text(array.shape)} is empty")
+        if array.dtype.name not in TENSOR_TYPES:
+            raise DTypeError(
+                f"{name!r} is {array.dtype.name}, wanted one of "
+                + ", ".join(TENSOR_TYPES)
+            )
+        order = array.dtype.newbyteorder("<")
+        array = np.asarray(array, order, order="C")
+        if array.dtype == np.bool_:
+            return cls.typed("bool", array.view(np.uint8))
+        return cls.typed(array.dtype.name, array)
+
+    @classmethod
+    def bfloat16(cls, name: str, array: Array) -> _Stored:
+        """Return the upper halves of float32 numbers whose lower halves are zero."""
+        bits = _float32(name, array).view("<u4")
+        if (bits & 0xFFFF).any():
+            raise DTypeError(f"{name!r} would lose digits as bfloat16")
+        return cls.typed("bfloat16", (bits >> 16).astype("<u2"))
+
+    @classmethod
+    def quantised(cls, name: str, array: Array, scheme: Quantisation) -> _Stored:
+        """Return whole numbers; scale and zero point are stored beside them."""
+        integers = scheme.integers(_float32(name, array))
+        if scheme.numbers(integers).tobytes() != array.tobytes():
+            raise DTypeError(
+                f"{name!r} would lose digits as {scheme.dtype}; round it first, by "
+                "Quantisation.rounded"
+            )
+        zero = f"{name}.zero_point" if scheme.zero_point.any() else None
+        entry = QuantisationEntry(f"{name}.scale", zero, scheme.axis)
+        return cls.typed(scheme.dtype, integers, entry)
+
+    @classmethod
+    def typed(
+        cls, dtype: str, array: Array, quantisation: QuantisationEntry | None = None
+    ) -> _Stored:
+        """Return a tensor of a type that files hold."""
+        entry = TensorEntry(dtype, array.shape, _sha256(array), quantisation)
+        return cls(entry, array)
+
+
+def _float32(name: str, array: Array) -> Array:
+    """Return an array for a type that stores float32 in fewer bytes."""
     if array.dtype != np.float32:
-        raise DTypeError(f"weight {name!r} is {array.dtype.name}, wanted float32")
-    bits = array.view("<u4")
-    if (bits & 0xFFFF).any():
-        raise DTypeError(f"weight {name!r} would lose digits as bfloat16")
-    return "bfloat16", (bits >> 16).astype("<u2")
+        raise DTypeError(f"{name!r} is {array.dtype.name}, wanted float32")
+    return np.ascontiguousarray(array, "<f4").reshape(array.shape)
+
+
+def _stored_weights(
+    graph: Graph, bfloat16: Collection[str], quantised: Mapping[str, Quantisation]
+) -> dict[str, _Stored]:
+    """Return the weights as the file holds them, scales and zero points after each."""
+    used = weights_used(graph)
+    unknown = {*bfloat16, *quantised} - set(used)
+    if unknown or set(bfloat16) & quantised.keys():
+        raise GraphError(
+            f"bfloat16 and quantised name {sorted(unknown)}, which no layer uses, or a "
+            "weight twice"
+        )
+    tensors: dict[str, _Stored] = {}
+    for name in used:
+        array = graph.params[name]
+        if name in bfloat16:
+            tensors[name] = _Stored.bfloat16(name, array)
+        elif name in quantised:
+            scheme = quantised[name]
+            tensors[name] = _Stored.quantised(name, array, scheme)
+            parts = {"scale": scheme.scale, "zero_point": scheme.zero_point}
+            for part in parts if scheme.zero_point.any() else ["scale"]:
+                tensors[f"{name}.{part}"] = _Stored.of(name, parts[part])
+        else:
+            tensors[name] = _Stored.of(name, array)
+    for name in tensors:
+        if not TENSOR.fullmatch(name):
+            raise GraphError(f"weight {name!r}: wanted a name like 'layer/operand'")
+    taken = set(used) & {f"{name}.{p}" for name in quantised for p in PARTS}
+    if taken:
+        raise GraphError(f"weights {sorted(taken)} have the names of scales")
+    return tensors
+
+
+def _examples(
+    graph: Graph, examples: Iterable[Mapping[str, Any]] | None
+) -> list[dict[str, Array]]:
+    """Return examples with their inputs and outputs, in the order of the graph's."""
+    inputs = {entry.name: entry.dtype for entry in graph.inputs}
+    found = []
+    for given in graph.examples if examples is None else examples:
+        example = {name: np.asarray(array) for name, array in given.items()}
+        if not inputs.keys() <= example.keys() <= {*inputs, *graph.outputs}:
+            raise GraphError(
+                f"an example holds {sorted(example)}, wanted {sorted(inputs)} and "
+                f"perhaps {sorted(graph.outputs)}"
+            )
+        for name, dtype in inputs.items():
+            example[name] = example[name].astype(dtype)
+        specs = graph.specs(_input_shapes(graph, example))
+        if not example.keys() >= set(graph.outputs):
+            feeds = {name: _widest(example[name]) for name in inputs}
+            example = {**graph.reference(feeds), **example}
+        order = dict.fromkeys((*inputs, *graph.outputs))
+        example = {name: example[name].astype(specs[name].dtype) for name in order}
+        _check_example(graph, example)
+        found.append(example)
+    if len(found) > MAX_EXAMPLES:
+        raise GraphError(f"{len(found)} examples, wanted up to {MAX_EXAMPLES}")
+    return found
+
+
+def _widest(array: Array) -> Array:
+    """Return numbers in the precision of the reference."""
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
 def _label_array(labels: Iterable[str]) -> Array | None:
@@ -451,9 +638,7 @@ def _label_array(labels: Iterable[str]) -> Array | None:
     return np.array(texts, f"S{max(map(len, texts)) or 1}") if texts else None
 
 
-def _hdf5(
-    text: bytes, labels: Array | None, tensors: Mapping[str, tuple[str, Array]]
-) -> bytes:
+def _hdf5(text: bytes, labels: Array | None, datasets: Mapping[str, _Stored]) -> bytes:
     """Return a file of the profile, equal for equal content."""
     from h5py import h5a, h5d, h5f, h5fd, h5g, h5p, h5s, h5t
 
@@ -518,14 +703,17 @@ def _hdf5(
     dataset(root, b"graph", string(len(text)), np.array(text))
     if labels is not None:
         dataset(root, b"labels", string(labels.itemsize), labels)
-    groups: dict[str, Any] = {}
-    if tensors:
-        groups[""] = h5g.create(root, b"weights", gcpl=in_group)
-    for name, (dtype, array) in tensors.items():
-        layer, operand = name.split("/")
-        if layer not in groups:
-            groups[layer] = h5g.create(groups[""], layer.encode(), gcpl=in_group)
-        dataset(groups[layer], operand.encode(), kinds[dtype], array)
+    groups: dict[str, Any] = {"": root}
+
+    def group(path: str) -> Any:
+        if path not in groups:
+            above, _, name = path.rpartition("/")
+            groups[path] = h5g.create(group(above), name.encode(), gcpl=in_group)
+        return groups[path]
+
+    for place, tensor in datasets.items():
+        above, _, name = place.rpartition("/")
+        dataset(group(above), name.encode(), kinds[tensor.entry.dtype], tensor.array)
     groups.clear()
     del root
     file.close()

@@ -14,18 +14,18 @@ A plan holds no memory but constants. It is shared by all contexts that run it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
 
 from . import kernels, memory
-from .errors import GraphError
+from .errors import GraphError, ShapeError
 from .graph import Graph, Node
 from .kernels._program import ABSOLUTE, ARENA, Program
 from .lowering import Epilogue
 from .ops import Conv
 from .ops.base import Op
-from .spec import Array, Shape, Spec
+from .spec import Array, Shape, Spec, shape_text
 from .step import Step
 from .strips import Layer, find_chains, lower_chain
 from .view import Buffer, Halo, View, contiguous_strides
@@ -33,6 +33,9 @@ from .view import Buffer, Halo, View, contiguous_strides
 WORK_PER_THREAD = 2_000_000
 """Multiply-adds, and bytes moved, below which one more thread costs more than it
 brings."""
+
+MOST_BYTES = 1 << 47
+"""What a process can address."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,28 @@ class Stage:
     step: Step
     multiply_adds: int
     nbytes: int
+
+
+@dataclass(frozen=True)
+class Value:
+    """A layer's result, and where it lies once a number of steps are done.
+
+    Parameters
+    ----------
+    name : str
+        The value, as the optimised graph calls it.
+    steps : int
+        How many steps must be done. Later ones may use its memory again.
+    view : View
+        Its shape and strides.
+    start : int
+        Where it begins, in bytes, in the arena or array; a constant's address.
+    """
+
+    name: str
+    steps: int
+    view: View
+    start: int
 
 
 class PackedWeights:
@@ -59,10 +84,14 @@ class PackedWeights:
             self._made[key] = (pack(), array)
         return self._made[key][0]
 
-    @property
-    def nbytes(self) -> int:
-        """The memory the packed arrays take."""
-        return sum(packed.nbytes for packed, _ in self._made.values())
+    def arrays(self) -> list[Array]:
+        """Return the packed arrays and those they were made of."""
+        return [array for pair in list(self._made.values()) for array in pair]
+
+    def retain(self, arrays: Iterable[Array]) -> None:
+        """Forget what was not made of these arrays."""
+        wanted = {id(array) for array in arrays}
+        self._made = {k: pair for k, pair in self._made.items() if k[0] in wanted}
 
 
 class Plan:
@@ -93,6 +122,10 @@ class Plan:
         How many of the threads are worth using.
     lower_bound_bytes : int
         The most bytes of live values at any step.
+    values : list of Value
+        The results of the layers, in running order.
+    constants : list of Array
+        What the steps read besides values.
     """
 
     def __init__(
@@ -106,10 +139,12 @@ class Plan:
         self.graph = graph
         self.isa = isa
         self.specs = graph.specs(shapes)
+        _check_sizes(self.specs)
         self.inputs = [(i.name, self.specs[i.name]) for i in graph.inputs]
         self.outputs = [(name, self.specs[name]) for name in graph.outputs]
         builder = _Builder(graph, self.specs, isa, threads, packed)
         self.stages = builder.stages
+        self.constants = builder.constants
         self._finish(builder, threads)
 
     @property
@@ -160,6 +195,11 @@ class Plan:
             len(self.outputs),
             builder.constants,
         )
+        self.values = [
+            Value(name, steps, view, where(view)[1])
+            for steps, name, view in builder.finished
+            if view.buffer.source != "arena" or view.buffer in base
+        ]
         work = sum(s.multiply_adds + s.nbytes for s in self.stages)
         self.threads = min(threads, max(1, work // WORK_PER_THREAD))
 
@@ -184,6 +224,7 @@ class _Builder:
         self._graph = graph
         self._specs = specs
         self._packed = packed
+        self.finished: list[tuple[int, str, View]] = []
         self._views: dict[str, View] = {}
         self._padded: dict[tuple[str, Halo], View] = {}
         self._targets: dict[str, tuple[Node, int]] = {}
@@ -332,6 +373,7 @@ class _Builder:
         self._layer, self._operator = node.name, type(node.op).__name__
         specs = self._graph.operand_specs(node, self._specs)
         if self._lower_as_view(node):
+            self._mark_finished(node)
             return
         outs = tuple(self._place(value) for value in node.outputs)
         halo = node.op.halo(*specs)
@@ -356,6 +398,11 @@ class _Builder:
         work = node.op.multiply_adds(self._specs[node.outputs[0]], *specs)
         for index, step in enumerate(steps):
             self._emit(step, work if index == len(steps) - 1 else 0)
+        self._mark_finished(node)
+
+    def _mark_finished(self, node: Node) -> None:
+        """Note that the steps so far compute the node's values."""
+        self.finished += [(len(self.stages), v, self._views[v]) for v in node.outputs]
 
     def _lower_chain(self, chain: list[Node]) -> None:
         """Lower several layers as one step, or one by one if they are too wide."""
@@ -390,6 +437,7 @@ class _Builder:
             operands = self._graph.operand_specs(node, self._specs)
             work += node.op.multiply_adds(self._specs[node.outputs[0]], *operands)
         self._emit(step, work)
+        self._mark_finished(last)
 
     def _lower_as_view(self, node: Node) -> bool:
         """Give the outputs as views of the input, if that is possible at no cost."""
@@ -418,6 +466,16 @@ class _Builder:
                 self._layer, self._operator = value, "Identity"
                 spec = self._specs[value]
                 self._copy(_dense(Buffer(spec.nbytes, "output", index), spec), view)
+
+
+def _check_sizes(specs: Mapping[str, Spec]) -> None:
+    """Raise `ShapeError` if a value is larger than any memory."""
+    for name, spec in specs.items():
+        if spec.nbytes > MOST_BYTES:
+            raise ShapeError(
+                f"{name!r} of shape {shape_text(spec.shape)} would take {spec.nbytes} "
+                "bytes, more than a process can address"
+            )
 
 
 def _dense(buffer: Buffer, spec: Spec) -> View:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -56,4 +57,9 @@ def shape_text(shape: tuple[int | str, ...]) -> str:
 
 def spec_of(array: Array) -> Spec:
     """Return the spec of an array."""
-    return Spec(tuple(array.shape), str(array.dtype))
+    return Spec(tuple(array.shape), _name(array.dtype))
+
+
+@cache
+def _name(dtype: np.dtype[Any]) -> str:
+    return str(dtype)

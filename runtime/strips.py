@@ -82,6 +82,7 @@ def find_chains(
         return None if readers[0].residual == value else readers[0]
 
     chains: dict[str, list[Node]] = {}
+    taken: set[str] = set()
     for node in graph.nodes:
         if not _is_convolution(node, graph, specs, depthwise=True):
             continue
@@ -91,6 +92,7 @@ def find_chains(
             before is not None
             and _is_convolution(before, graph, specs, depthwise=False)
             and before.residual is None
+            and before.name not in taken
             and only_reader(before) is node
         ):
             chain.insert(0, before)
@@ -104,6 +106,7 @@ def find_chains(
         between = sum(specs[each.outputs[0]].nbytes for each in chain[:-1])
         if len(chain) > 1 and between > level2_bytes // 2:
             chains[chain[-1].name] = chain
+            taken.update(each.name for each in chain)
     return chains
 
 

@@ -27,6 +27,9 @@ def depthwise(
     rows = kernel.size // (kernel.shape[-3] * channels)
     row_bytes = rows * x.shape[-2] * 4 * module.lanes
     span = max(1, low.level1_bytes // 2 // row_bytes)
+    width = kernel.shape[-3]
+    if width > 1 and taps[1] - taps[0] != moves.x[3]:
+        width = 1
     whole = -(-channels // module.lanes) * module.lanes
 
     def pack() -> Array:
@@ -48,6 +51,7 @@ def depthwise(
             moves.r,
             channels,
             len(taps),
+            width,
             span,
             finish(epilogue),
             epilogue.residual is not None,

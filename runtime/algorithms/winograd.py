@@ -19,8 +19,8 @@ LEAST_CHANNELS = 16
 """With fewer channels the transforms cost more than the products save."""
 
 LEAST_TILES = 6
-"""With fewer tiles the transformed weights, four times as many, take longer to read
-than the products save."""
+"""With fewer tiles of a picture the transformed weights, four times as many, take
+longer to read than the products save."""
 
 
 def suits_winograd(out: Spec, kernel: Spec) -> bool:
@@ -35,8 +35,8 @@ def suits_winograd(out: Spec, kernel: Spec) -> bool:
     """
     if out.rank != 4 or kernel.shape[:2] != (3, 3):
         return False
-    n, rows, pixels, outputs = out.shape
-    tiles = n * -(-rows // 4) * -(-pixels // 4)
+    _, rows, pixels, outputs = out.shape
+    tiles = -(-rows // 4) * -(-pixels // 4)
     return min(kernel.shape[2], outputs) >= LEAST_CHANNELS and tiles >= LEAST_TILES
 
 

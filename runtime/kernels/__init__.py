@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from ..errors import SettingError
 from ._cpu import cache_bytes, supported
 
-SUPPORTED: list[str] = supported()
-"""The instruction sets this machine runs, best first."""
+SUPPORTED: list[str] = [
+    isa for isa in supported() if find_spec(f"{__name__}.conv_{isa}")
+]
+"""The instruction sets this machine runs and kernels were built for, best first."""
 
 LEVEL1_BYTES, LEVEL2_BYTES = cache_bytes()
 
@@ -38,5 +41,16 @@ ISA: str = checked_isa(os.environ.get("STRIATE_ISA") or SUPPORTED[0])
 
 
 def load(family: str, isa: str = ISA) -> ModuleType:
-    """Return the module of kernel `family` (a file of ``pyx/``) built for `isa`."""
-    return import_module(f"{__name__}.{family}_{isa}")
+    """Return the module of kernel `family` (a file of ``pyx/``) built for `isa`.
+
+    Raises
+    ------
+    MemoryError
+        If there is no room for it.
+    """
+    try:
+        return import_module(f"{__name__}.{family}_{isa}")
+    except ImportError as error:
+        if "failed to map" in str(error) or "annot allocate" in str(error):
+            raise MemoryError(str(error)) from error
+        raise

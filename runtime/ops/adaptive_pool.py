@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from ..algorithms.boxes import Boxes, box_pool, reduce_boxes
 from ..spec import Array, Shape, Spec, shape_text
@@ -20,6 +20,8 @@ class _AdaptivePool(Op, abstract=True):
     """What adaptive pooling of either kind shares: the boxes."""
 
     output_size: Shape
+
+    kind: ClassVar[Literal["average", "max"]]
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
@@ -41,6 +43,21 @@ class _AdaptivePool(Op, abstract=True):
             for n, m in zip(spatial, sizes, strict=True)
         ]
 
+    def reference(self, x: Array) -> Array:
+        """Return the mean or the largest value of every box."""
+        ones = (1,) * (x.ndim - 2)
+        function = _mean if self.kind == "average" else _largest
+        return reduce_boxes(x, self.boxes(x.shape[1:-1]), ones, function)
+
+    def lower(
+        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
+    ) -> list[Step]:
+        """Return the kernel."""
+        ones = (1,) * (x.rank - 2)
+        boxes = self.boxes(x.shape[1:-1])
+        name = f"adaptive {self.kind}"
+        return [box_pool(low, out, x, boxes, ones, self.kind, name)]
+
 
 @dataclass(frozen=True)
 class AdaptiveAveragePool(_AdaptivePool):
@@ -55,18 +72,7 @@ class AdaptiveAveragePool(_AdaptivePool):
         Boxes along each spatial axis; one number serves all.
     """
 
-    def reference(self, x: Array) -> Array:
-        """Return the mean of every box."""
-        ones = (1,) * (x.ndim - 2)
-        return reduce_boxes(x, self.boxes(x.shape[1:-1]), ones, _mean)
-
-    def lower(
-        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
-        """Return the kernel."""
-        ones = (1,) * (x.rank - 2)
-        boxes = self.boxes(x.shape[1:-1])
-        return [box_pool(low, out, x, boxes, ones, "average", "adaptive average")]
+    kind: ClassVar[Literal["average", "max"]] = "average"
 
 
 @dataclass(frozen=True)
@@ -79,18 +85,7 @@ class AdaptiveMaxPool(_AdaptivePool):
         Boxes along each spatial axis; one number serves all.
     """
 
-    def reference(self, x: Array) -> Array:
-        """Return the largest value of every box."""
-        ones = (1,) * (x.ndim - 2)
-        return reduce_boxes(x, self.boxes(x.shape[1:-1]), ones, _largest)
-
-    def lower(
-        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
-        """Return the kernel."""
-        ones = (1,) * (x.rank - 2)
-        boxes = self.boxes(x.shape[1:-1])
-        return [box_pool(low, out, x, boxes, ones, "max", "adaptive max")]
+    kind: ClassVar[Literal["average", "max"]] = "max"
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ class Op:
 
     registry: ClassVar[dict[str, type[Op]]] = {}
     version: ClassVar[int] = 1
+    added: ClassVar[dict[str, tuple[int, Any]]] = {}
+    """Fields that came later: the version that brought them, what it meant before."""
     fuses: ClassVar[bool] = False
     """Whether `lower` honours an epilogue."""
     dynamic: ClassVar[bool] = False
@@ -44,6 +46,10 @@ class Op:
     def __init_subclass__(cls, abstract: bool = False) -> None:
         if not abstract:
             Op.registry[cls.__name__] = cls
+
+    def open_axes(self) -> tuple[int | None, ...]:
+        """Return of each output the axis whose size depends on the values, or None."""
+        return ()
 
     def infer(self, *inputs: Any, **_: Any) -> Any:
         """Return the output's spec, or a tuple of them; raise `ShapeError`."""

@@ -20,6 +20,7 @@ class _Comparison(Op, abstract=True):
     """A comparison with NumPy's broadcasting; false if an operand is NaN."""
 
     kind: ClassVar[str]
+    function: ClassVar[np.ufunc]
     exchanged: ClassVar[bool] = False
     dtypes: ClassVar[tuple[str, ...]] = NUMBERS
 
@@ -28,6 +29,11 @@ class _Comparison(Op, abstract=True):
         name = type(self).__name__
         common_dtype(name, self.dtypes, x, y)
         return Spec(broadcast_shape(name, x.shape, y.shape), "bool")
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return where the comparison holds."""
+        z: Array = self.function(x, y)
+        return z
 
     def lower(
         self,
@@ -68,12 +74,8 @@ class Equal(_Comparison):
     """Tell where two tensors are equal, broadcasting."""
 
     kind: ClassVar[str] = "Equal"
+    function: ClassVar[np.ufunc] = np.equal
     dtypes: ClassVar[tuple[str, ...]] = (*NUMBERS, "bool")
-
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return x == y."""
-        z: Array = np.equal(x, y)
-        return z
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,7 @@ class Greater(_Comparison):
     """Tell where x is greater than y, broadcasting."""
 
     kind: ClassVar[str] = "Greater"
-
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return x > y."""
-        z: Array = np.greater(x, y)
-        return z
+    function: ClassVar[np.ufunc] = np.greater
 
 
 @dataclass(frozen=True)
@@ -93,11 +91,7 @@ class GreaterOrEqual(_Comparison):
     """Tell where x is at least y, broadcasting."""
 
     kind: ClassVar[str] = "GreaterOrEqual"
-
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return x >= y."""
-        z: Array = np.greater_equal(x, y)
-        return z
+    function: ClassVar[np.ufunc] = np.greater_equal
 
 
 @dataclass(frozen=True)
@@ -105,12 +99,8 @@ class Less(_Comparison):
     """Tell where x is less than y, broadcasting."""
 
     kind: ClassVar[str] = "Greater"
+    function: ClassVar[np.ufunc] = np.less
     exchanged: ClassVar[bool] = True
-
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return x < y."""
-        z: Array = np.less(x, y)
-        return z
 
 
 @dataclass(frozen=True)
@@ -118,9 +108,5 @@ class LessOrEqual(_Comparison):
     """Tell where x is at most y, broadcasting."""
 
     kind: ClassVar[str] = "GreaterOrEqual"
+    function: ClassVar[np.ufunc] = np.less_equal
     exchanged: ClassVar[bool] = True
-
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return x <= y."""
-        z: Array = np.less_equal(x, y)
-        return z

@@ -25,6 +25,10 @@ class NonZero(Op):
 
     dynamic: ClassVar[bool] = True
 
+    def open_axes(self) -> tuple[int | None, ...]:
+        """Return the axis of the elements."""
+        return (1,)
+
     def infer(self, x: Spec) -> Spec:
         """Return (axes, elements), the most there can be."""
         common_dtype("NonZero", DTYPES, x)
@@ -56,6 +60,10 @@ class Compress(Op):
     def __post_init__(self) -> None:
         """Check the field; raise `ValueError` unless it is a whole number."""
         checked_fields(self, ("axis",))
+
+    def open_axes(self) -> tuple[int | None, ...]:
+        """Return the axis of the slices."""
+        return (self.axis,)
 
     def infer(self, x: Spec, condition: Spec) -> Spec:
         """Return the shape if every condition is true."""
@@ -100,6 +108,10 @@ class Unique(Op):
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
         checked_fields(self, ("axis",), ("sorted",))
+
+    def open_axes(self) -> tuple[int | None, ...]:
+        """Return the axis of the different slices, which the third output lacks."""
+        return (self.axis, 0, None, 0)
 
     def infer(self, x: Spec) -> tuple[Spec, Spec, Spec, Spec]:
         """Return the specs if all slices are different."""
@@ -161,6 +173,10 @@ class NonMaxSuppression(Op):
             raise ValueError(f"max_output {self.max_output}, wanted at least 0")
         if not 0 <= self.iou_threshold <= 1:
             raise ValueError(f"iou_threshold {self.iou_threshold}, wanted 0 to 1")
+
+    def open_axes(self) -> tuple[int | None, ...]:
+        """Return the axis of the boxes."""
+        return (0,)
 
     def infer(self, boxes: Spec, scores: Spec) -> Spec:
         """Return (the most boxes there can be, 3)."""

@@ -18,7 +18,18 @@ from .cast import as_int64
 
 
 @dataclass(frozen=True)
-class Gather(Op):
+class _Along(Op, abstract=True):
+    """What reads along one axis."""
+
+    axis: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the field; raise `ValueError` unless it is a whole number."""
+        checked_fields(self, ("axis",))
+
+
+@dataclass(frozen=True)
+class Gather(_Along):
     """Take slices across an axis, where indices say.
 
     Operands: `x`; `indices`, int32 or int64. In the result the axes of `indices` stand
@@ -30,12 +41,6 @@ class Gather(Op):
     axis : int
         From the back if negative.
     """
-
-    axis: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the field; raise `ValueError` unless it is a whole number."""
-        checked_fields(self, ("axis",))
 
     def infer(self, x: Spec, indices: Spec) -> Spec:
         """Return the shape with the axis replaced by those of the indices."""
@@ -76,7 +81,7 @@ class Gather(Op):
 
 
 @dataclass(frozen=True)
-class GatherElements(Op):
+class GatherElements(_Along):
     """Take one element for each index, at its own place but along an axis.
 
     Operands: `x`; `indices`, int32 or int64, of as many axes, no longer than those of x
@@ -87,12 +92,6 @@ class GatherElements(Op):
     axis : int
         From the back if negative.
     """
-
-    axis: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the field; raise `ValueError` unless it is a whole number."""
-        checked_fields(self, ("axis",))
 
     def infer(self, x: Spec, indices: Spec) -> Spec:
         """Return the shape of the indices."""

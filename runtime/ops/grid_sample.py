@@ -119,7 +119,7 @@ class GridSample(Op):
         at = np.clip(np.nan_to_num(at, nan=-FAR), -FAR, FAR)
         if self.mode == "nearest":
             at = np.rint(at)
-        if self.padding_mode == "border":
+        if self.padding_mode == "border" and self.mode != "cubic":
             at = np.where((at < low) | (at > high), np.clip(at, 0, n - 1), at)
         elif self.padding_mode == "reflection":
             at = _reflected(at, low, high)

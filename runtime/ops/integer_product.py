@@ -200,7 +200,24 @@ class QLinearMatMul(Op):
 
 
 @dataclass(frozen=True)
-class ConvInteger(Op):
+class _IntegerConv(Op, abstract=True):
+    """What convolutions of whole numbers share: where the kernel slides."""
+
+    stride: Shape = (1,)
+    dilation: Shape = (1,)
+    padding: Padding = "valid"
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the fields; raise `ValueError` on one that makes no sense."""
+        checked_window(self)
+
+    def _conv(self) -> Conv:
+        return Conv(self.stride, self.dilation, self.padding, self.groups)
+
+
+@dataclass(frozen=True)
+class ConvInteger(_IntegerConv):
     """Slide a kernel of whole numbers over an image of whole numbers, to int32.
 
     Operands: `x` and `kernel` (spatial..., C / groups, M), int8 or uint8; `x_zero`, one
@@ -213,16 +230,7 @@ class ConvInteger(Op):
         As for `Conv`.
     """
 
-    stride: Shape = (1,)
-    dilation: Shape = (1,)
-    padding: Padding = "valid"
-    groups: int = 1
-
     weights: ClassVar[tuple[str, ...]] = ("kernel", "kernel_zero")
-
-    def __post_init__(self) -> None:
-        """Check the fields; raise `ValueError` on one that makes no sense."""
-        checked_window(self)
 
     def infer(
         self,
@@ -265,12 +273,9 @@ class ConvInteger(Op):
         """Return the kernel."""
         return [conv_step(low, self._conv(), out, x, kernel, x_zero, kernel_zero)]
 
-    def _conv(self) -> Conv:
-        return Conv(self.stride, self.dilation, self.padding, self.groups)
-
 
 @dataclass(frozen=True)
-class QLinearConv(Op):
+class QLinearConv(_IntegerConv):
     """Slide a quantised kernel over a quantised image and quantise the result.
 
     Operands: `x`, `x_scale`, `x_zero`; `kernel` (spatial..., C / groups, M),
@@ -284,16 +289,7 @@ class QLinearConv(Op):
         As for `Conv`.
     """
 
-    stride: Shape = (1,)
-    dilation: Shape = (1,)
-    padding: Padding = "valid"
-    groups: int = 1
-
     weights: ClassVar[tuple[str, ...]] = ("kernel", "kernel_zero", "bias")
-
-    def __post_init__(self) -> None:
-        """Check the fields; raise `ValueError` on one that makes no sense."""
-        checked_window(self)
 
     def infer(
         self,
@@ -374,11 +370,8 @@ class QLinearConv(Op):
         scales = x_scale, kernel_scale
         return [step, *_requantized(low, out, sums, scales, scale, zero)]
 
-    def _conv(self) -> Conv:
-        return Conv(self.stride, self.dilation, self.padding, self.groups)
 
-
-def checked_window(op: ConvInteger | QLinearConv) -> None:
+def checked_window(op: _IntegerConv) -> None:
     """Check the fields that `Conv` has too; raise `ValueError`."""
     name = type(op).__name__
     for field in ("stride", "dilation"):

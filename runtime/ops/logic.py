@@ -19,6 +19,7 @@ class _Logic(Op, abstract=True):
     """A function of two truth values, or of each bit, with NumPy's broadcasting."""
 
     kind: ClassVar[str]
+    function: ClassVar[np.ufunc]
     dtypes: ClassVar[tuple[str, ...]] = ("bool",)
 
     def infer(self, x: Spec, y: Spec) -> Spec:
@@ -26,6 +27,11 @@ class _Logic(Op, abstract=True):
         name = type(self).__name__
         dtype = common_dtype(name, self.dtypes, x, y)
         return Spec(broadcast_shape(name, x.shape, y.shape), dtype)
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return the function of each pair."""
+        z: Array = self.function(x, y)
+        return z
 
     def lower(
         self,
@@ -44,11 +50,7 @@ class And(_Logic):
     """Tell where both of two tensors are true, broadcasting."""
 
     kind: ClassVar[str] = "And"
-
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return x and y."""
-        z: Array = x & y
-        return z
+    function: ClassVar[np.ufunc] = np.bitwise_and
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,7 @@ class Or(_Logic):
     """Tell where one of two tensors is true, or both are, broadcasting."""
 
     kind: ClassVar[str] = "Or"
-
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return x or y."""
-        z: Array = x | y
-        return z
+    function: ClassVar[np.ufunc] = np.bitwise_or
 
 
 @dataclass(frozen=True)
@@ -68,11 +66,7 @@ class Xor(_Logic):
     """Tell where just one of two tensors is true, broadcasting."""
 
     kind: ClassVar[str] = "Xor"
-
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return x or y, not both."""
-        z: Array = x ^ y
-        return z
+    function: ClassVar[np.ufunc] = np.bitwise_xor
 
 
 @dataclass(frozen=True)

@@ -8,24 +8,17 @@ from typing import Any
 import numpy as np
 
 from ..algorithms.boxes import Boxes, box_pool, reduce_boxes, sliding_boxes
-from ..spec import Array, Shape, Spec
+from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
-from ..window import (
-    Padding,
-    Window,
-    checked_padding,
-    checked_sizes,
-    explicit_padding,
-    output_size,
-    reach,
-)
+from ..window import checked_sizes
 from .activation import require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, per_axis, require_image
+from .base import NOTHING, Epilogue, Lowering, Op, require_image
+from .pool import SlidingPool
 
 
 @dataclass(frozen=True)
-class LpPool(Op):
+class LpPool(SlidingPool):
     """Take the p-norm of each channel in a sliding window.
 
     (N, spatial..., C) to (N, windows along each axis..., C).
@@ -42,48 +35,23 @@ class LpPool(Op):
         The power: the result is the p-th root of the sum of ``|x| ** p``.
     """
 
-    kernel: Shape
-    stride: Shape = (1,)
-    dilation: Shape = (1,)
-    padding: Padding = "valid"
-    ceil_mode: bool = False
     p: int = 2
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        for name in ("kernel", "stride", "dilation"):
-            object.__setattr__(self, name, checked_sizes(getattr(self, name), name))
-        padding = checked_padding(self.padding, "LpPool")
-        object.__setattr__(self, "padding", padding)
-        if not isinstance(self.ceil_mode, bool):
-            raise ValueError(f"ceil_mode {self.ceil_mode!r}, wanted a bool")
+        super().__post_init__()
         object.__setattr__(self, "p", checked_sizes(self.p, "p")[0])
 
     def infer(self, x: Spec) -> Spec:
         """Return (N, windows along each axis..., C)."""
         require_image("LpPool", x)
         require_float32("LpPool", x)
-        window = self.window(x)
-        span = reach(window.kernel, window.dilation)
-        counts = output_size(
-            x.spatial, span, window.stride, window.padding, self.ceil_mode
-        )
-        return Spec((x.shape[0], *counts, x.shape[-1]), x.dtype)
+        return Spec(self.pooled(x), x.dtype)
 
     def reference(self, x: Array) -> Array:
         """Return the norm of every window."""
         dilation = self.window(Spec(x.shape)).dilation
         return reduce_boxes(x, self._boxes(Spec(x.shape)), dilation, self._norm)
-
-    def window(self, x: Spec) -> Window:
-        """Return the window with a number or a pair for each spatial axis."""
-        rank = x.rank - 2
-        kernel = per_axis(self.kernel, rank, "kernel")
-        stride = per_axis(self.stride, rank, "stride")
-        dilation = per_axis(self.dilation, rank, "dilation")
-        span = reach(kernel, dilation)
-        padding = explicit_padding(self.padding, x.spatial, span, stride)
-        return Window(kernel, stride, dilation, padding)
 
     def lower(
         self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
@@ -95,8 +63,7 @@ class LpPool(Op):
         return [box_pool(low, out, x, boxes, dilation, "power", name, self.p)]
 
     def _boxes(self, x: Spec) -> Boxes:
-        counts = self.infer(Spec(x.shape)).spatial
-        return sliding_boxes(self.window(x), x.spatial, counts)
+        return sliding_boxes(self.window(x), x.spatial, self.pooled(x)[1:-1])
 
     def _norm(self, box: Array) -> Any:
         return _norm(box, self.p)

@@ -12,23 +12,16 @@ from ..errors import DTypeError
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
-from ..window import (
-    Padding,
-    Window,
-    checked_padding,
-    checked_sizes,
-    explicit_padding,
-    output_size,
-    reach,
-)
+from ..window import checked_sizes
 from .activation import as_view, require_float32
 from .base import NOTHING, Epilogue, Lowering, Op, per_axis, require, require_image
+from .pool import SlidingPool, all_see_input
 
 Order = Literal["channels_last", "channels_first", "channels_first_columns"]
 
 
 @dataclass(frozen=True)
-class MaxPoolIndices(Op):
+class MaxPoolIndices(SlidingPool):
     """Take the largest value of each window and its index.
 
     (N, spatial..., C) to two tensors of the shape (N, windows along each axis..., C),
@@ -53,21 +46,11 @@ class MaxPoolIndices(Op):
     Of equal values the first of a window counts, and of NaN the first.
     """
 
-    kernel: Shape
-    stride: Shape = (1,)
-    dilation: Shape = (1,)
-    padding: Padding = "valid"
-    ceil_mode: bool = False
     index_order: Order = "channels_last"
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        for name in ("kernel", "stride", "dilation"):
-            object.__setattr__(self, name, checked_sizes(getattr(self, name), name))
-        padding = checked_padding(self.padding, "MaxPoolIndices")
-        object.__setattr__(self, "padding", padding)
-        if not isinstance(self.ceil_mode, bool):
-            raise ValueError(f"ceil_mode {self.ceil_mode!r}, wanted a bool")
+        super().__post_init__()
         orders = ("channels_last", "channels_first", "channels_first_columns")
         _check_order(self.index_order, orders)
 
@@ -75,13 +58,12 @@ class MaxPoolIndices(Op):
         """Return (N, windows along each axis..., C), twice."""
         require_image("MaxPoolIndices", x)
         require_float32("MaxPoolIndices", x)
-        for axis in self._boxes(x):
-            require(
-                min(count for _, count in axis) > 0,
-                f"MaxPoolIndices: the padding {self.padding} leaves a window with "
-                f"nothing of the input {shape_text(x.shape)} inside",
-            )
-        shape = (x.shape[0], *self._counts(x), x.shape[-1])
+        shape = self.pooled(x)
+        require(
+            all_see_input(self.window(x), x.spatial, shape[1:-1]),
+            f"MaxPoolIndices: the padding {self.padding} leaves a window with "
+            f"nothing of the input {shape_text(x.shape)} inside",
+        )
         return Spec(shape), Spec(shape, "int64")
 
     def reference(self, x: Array) -> tuple[Array, Array]:
@@ -104,16 +86,6 @@ class MaxPoolIndices(Op):
                 :, 0
             ]
         return y, z
-
-    def window(self, x: Spec) -> Window:
-        """Return the window with a number or a pair for each spatial axis."""
-        rank = x.rank - 2
-        kernel = per_axis(self.kernel, rank, "kernel")
-        stride = per_axis(self.stride, rank, "stride")
-        dilation = per_axis(self.dilation, rank, "dilation")
-        span = reach(kernel, dilation)
-        padding = explicit_padding(self.padding, x.spatial, span, stride)
-        return Window(kernel, stride, dilation, padding)
 
     def lower(
         self,
@@ -142,15 +114,8 @@ class MaxPoolIndices(Op):
         size = "x".join(map(str, self.window(x.spec).kernel))
         return [Step(kernel, (values, indices, x, table), f"max {size}, indices")]
 
-    def _counts(self, x: Spec) -> Shape:
-        window = self.window(x)
-        span = reach(window.kernel, window.dilation)
-        return output_size(
-            x.spatial, span, window.stride, window.padding, self.ceil_mode
-        )
-
     def _boxes(self, x: Spec) -> Boxes:
-        return sliding_boxes(self.window(x), x.spatial, self._counts(x))
+        return sliding_boxes(self.window(x), x.spatial, self.pooled(x)[1:-1])
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from ..spec import Array, Shape, Spec
+from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from ..window import (
@@ -21,10 +23,13 @@ from ..window import (
 )
 from .base import NOTHING, Epilogue, Lowering, Op, per_axis, require, require_image
 
+MOST_WINDOWS = 65_536
+"""How many windows that start in the padding of a narrow input are looked at."""
+
 
 @dataclass(frozen=True)
-class _SlidingPool(Op, abstract=True):
-    """What max and average pooling share: the window."""
+class SlidingPool(Op, abstract=True):
+    """What pooling in sliding windows shares: where they are."""
 
     kernel: Shape
     stride: Shape = (1,)
@@ -36,9 +41,61 @@ class _SlidingPool(Op, abstract=True):
         """Check the fields; raise `ValueError` on one that makes no sense."""
         for name in ("kernel", "stride", "dilation"):
             object.__setattr__(self, name, checked_sizes(getattr(self, name), name))
-        object.__setattr__(
-            self, "padding", checked_padding(self.padding, type(self).__name__)
+        padding = checked_padding(self.padding, type(self).__name__)
+        object.__setattr__(self, "padding", padding)
+        if not isinstance(self.ceil_mode, bool):
+            raise ValueError(f"ceil_mode {self.ceil_mode!r}, wanted a bool")
+
+    def window(self, x: Spec) -> Window:
+        """Return the window with a number or a pair for each spatial axis."""
+        rank = x.rank - 2
+        kernel = per_axis(self.kernel, rank, "kernel")
+        stride = per_axis(self.stride, rank, "stride")
+        dilation = per_axis(self.dilation, rank, "dilation")
+        span = reach(kernel, dilation)
+        padding = explicit_padding(self.padding, x.spatial, span, stride)
+        return Window(kernel, stride, dilation, padding)
+
+    def pooled(self, x: Spec) -> Shape:
+        """Return (N, windows along each axis..., C)."""
+        window = self.window(x)
+        span = reach(window.kernel, window.dilation)
+        counts = output_size(
+            x.spatial, span, window.stride, window.padding, self.ceil_mode
         )
+        return x.shape[0], *counts, x.shape[-1]
+
+
+def all_see_input(window: Window, size: Shape, counts: Shape) -> bool:
+    """Return whether each window has something of the input inside.
+
+    A window that starts before the input has its first tap at ``start % dilation``,
+    which can only miss inputs narrower than the dilation. Of those, some are not tried.
+    """
+    paddings = (before for before, _ in window.padding)
+    axes = zip(
+        window.kernel,
+        window.stride,
+        window.dilation,
+        paddings,
+        size,
+        counts,
+        strict=True,
+    )
+    for k, s, d, before, n, count in axes:
+        last = (count - 1) * s - before
+        early = range(-before, min(0, last + 1), s)
+        narrow = n < d and (
+            len(early) > MOST_WINDOWS or any(start % d >= n for start in early)
+        )
+        if before >= reach((k,), (d,))[0] or last >= n or narrow:
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class _DensePool(SlidingPool, abstract=True):
+    """What max and average pooling share."""
 
     def infer(self, x: Spec) -> Spec:
         """Return (N, windows along each axis..., C)."""
@@ -51,20 +108,13 @@ class _SlidingPool(Op, abstract=True):
                 f"{type(self).__name__}: padding ({before}, {after}) leaves windows "
                 f"of {k} with nothing inside",
             )
-        counts = output_size(
-            x.spatial, span, window.stride, window.padding, self.ceil_mode
+        shape = self.pooled(x)
+        require(
+            all_see_input(window, x.spatial, shape[1:-1]),
+            f"{type(self).__name__}: the padding {self.padding} leaves a window "
+            f"with nothing of the input {shape_text(x.shape)} inside",
         )
-        return Spec((x.shape[0], *counts, x.shape[-1]), x.dtype)
-
-    def window(self, x: Spec) -> Window:
-        """Return the window with a number or a pair for each spatial axis."""
-        rank = x.rank - 2
-        kernel = per_axis(self.kernel, rank, "kernel")
-        stride = per_axis(self.stride, rank, "stride")
-        dilation = per_axis(self.dilation, rank, "dilation")
-        span = reach(kernel, dilation)
-        padding = explicit_padding(self.padding, x.spatial, span, stride)
-        return Window(kernel, stride, dilation, padding)
+        return Spec(shape, x.dtype)
 
     def _windows(self, x: Array, fill: float) -> Array:
         """Return each output's window, what lies outside the input as `fill`.
@@ -117,7 +167,7 @@ class _SlidingPool(Op, abstract=True):
 
 
 @dataclass(frozen=True)
-class MaxPool(_SlidingPool):
+class MaxPool(_DensePool):
     """Take the largest value of each channel in a sliding window.
 
     (N, spatial..., C) to (N, windows along each axis..., C).
@@ -145,7 +195,7 @@ class MaxPool(_SlidingPool):
 
 
 @dataclass(frozen=True)
-class AveragePool(_SlidingPool):
+class AveragePool(_DensePool):
     """Take the mean of each channel in a sliding window.
 
     (N, spatial..., C) to (N, windows along each axis..., C).
@@ -190,11 +240,18 @@ class _GlobalPool(Op, abstract=True):
 
     keepdims: bool = False
 
+    function: ClassVar[Callable[..., Array]]
+
     def infer(self, x: Spec) -> Spec:
         """Return (N, C), or (N, 1..., C) with `keepdims`."""
         require_image(type(self).__name__, x)
         kept = (1,) * (x.rank - 2) if self.keepdims else ()
         return Spec((x.shape[0], *kept, x.shape[-1]), x.dtype)
+
+    def reference(self, x: Array) -> Array:
+        """Return the function of each channel."""
+        axes = tuple(range(1, x.ndim - 1))
+        return type(self).function(x, axis=axes, keepdims=self.keepdims)
 
     def lower(
         self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
@@ -222,11 +279,7 @@ class GlobalAveragePool(_GlobalPool):
         Keep the spatial axes, each of size one.
     """
 
-    def reference(self, x: Array) -> Array:
-        """Return the channel means."""
-        axes = tuple(range(1, x.ndim - 1))
-        y: Array = x.mean(axis=axes, keepdims=self.keepdims)
-        return y
+    function: ClassVar[Callable[..., Array]] = np.mean
 
 
 @dataclass(frozen=True)
@@ -239,11 +292,7 @@ class GlobalMaxPool(_GlobalPool):
         Keep the spatial axes, each of size one.
     """
 
-    def reference(self, x: Array) -> Array:
-        """Return the channel maxima."""
-        axes = tuple(range(1, x.ndim - 1))
-        y: Array = x.max(axis=axes, keepdims=self.keepdims)
-        return y
+    function: ClassVar[Callable[..., Array]] = np.max
 
 
 def _three(values: Shape | list[int], fill: int) -> Shape:

@@ -212,8 +212,8 @@ class Recurrent(Op, abstract=True):
             order = range(max(0, min(length, times)))
             for t in reversed(order) if self._backwards(k) else order:
                 state = [each[k, n] for each in last]
-                parts = w[k], r[k], biases[k], peepholes[k]
-                new = self.step(k, x[t, n], state, *parts)
+                weights = w[k], r[k], biases[k], peepholes[k]
+                new = self.step(k, x[t, n], state, weights)
                 for place, value in zip(last, new, strict=True):
                     place[k, n] = value
                 y[t, k, n] = new[0]
@@ -222,17 +222,17 @@ class Recurrent(Op, abstract=True):
         return y, *last
 
     def step(
-        self,
-        k: int,
-        x: Array,
-        state: list[Array],
-        w: Array,
-        r: Array,
-        b: Array,
-        p: Array,
+        self, k: int, x: Array, state: list[Array], weights: tuple[Array, ...]
     ) -> list[Array]:
-        """Return the state of direction `k` after one more vector."""
+        """Return the state of direction `k` after one more vector.
+
+        `weights` are that direction's w, r, b and p.
+        """
         raise NotImplementedError
+
+    def options(self) -> tuple[bool, bool]:
+        """Return whether a reset is after the product, and whether f is 1 - i."""
+        return False, False
 
     def _apply(self, k: int, index: int, x: Array) -> Array:
         """Return an activation of direction `k`."""
@@ -254,16 +254,9 @@ class Recurrent(Op, abstract=True):
         p: Array | None,
         states: list[View | Array | None],
         sequence_lens: View | Array | None,
-        later: bool = False,
-        input_forget: bool = False,
     ) -> list[Step]:
-        """Return the products with the inputs, then the walk.
-
-        Parameters
-        ----------
-        later : bool
-            Whether a GRU resets after the product with the state.
-        """
+        """Return the products with the inputs, then the walk."""
+        later, input_forget = self.options()
         source = as_view(low, x)
         if self.batch_first:
             source = source.transpose((1, 0, 2))
@@ -453,16 +446,10 @@ class LSTM(Recurrent):
         return self.evaluate(x, w, r, b, p, [initial_h, initial_c], sequence_lens)
 
     def step(
-        self,
-        k: int,
-        x: Array,
-        state: list[Array],
-        w: Array,
-        r: Array,
-        b: Array,
-        p: Array,
+        self, k: int, x: Array, state: list[Array], weights: tuple[Array, ...]
     ) -> list[Array]:
         """Return h and c after one more vector."""
+        w, r, b, p = weights
         h, c = state
         own, recurrent = b.reshape(2, -1)
         i, o, f, new = (w @ x + r @ h + own + recurrent).reshape(4, -1)
@@ -472,6 +459,10 @@ class LSTM(Recurrent):
         c = f * c + i * self._apply(k, 1, new)
         o = self._apply(k, 0, o + p_o * c)
         return [o * self._apply(k, 2, c), c]
+
+    def options(self) -> tuple[bool, bool]:
+        """Return that there is no reset, and whether f is 1 - i."""
+        return False, self.input_forget
 
     def lower(
         self,
@@ -489,22 +480,55 @@ class LSTM(Recurrent):
     ) -> list[Step]:
         """Return the products with the inputs, then the walk."""
         states = [initial_h, initial_c]
-        return self.steps(
-            low,
-            out,
-            x,
-            w,
-            r,
-            b,
-            p,
-            states,
-            sequence_lens,
-            input_forget=self.input_forget,
-        )
+        return self.steps(low, out, x, w, r, b, p, states, sequence_lens)
 
 
 @dataclass(frozen=True)
-class GRU(Recurrent):
+class OneState(Recurrent, abstract=True):
+    """A recurrent layer whose state is its output."""
+
+    def infer(
+        self,
+        x: Spec,
+        w: Spec,
+        r: Spec,
+        b: Spec | None = None,
+        initial_h: Spec | None = None,
+        sequence_lens: Spec | None = None,
+    ) -> tuple[Spec, ...]:
+        """Return the specs of y and the last h."""
+        return self.specs(x, w, r, b, None, [initial_h], sequence_lens)
+
+    def reference(
+        self,
+        x: Array,
+        w: Array,
+        r: Array,
+        b: Array | None = None,
+        initial_h: Array | None = None,
+        sequence_lens: Array | None = None,
+    ) -> tuple[Array, ...]:
+        """Return y and the last h."""
+        return self.evaluate(x, w, r, b, None, [initial_h], sequence_lens)
+
+    def lower(
+        self,
+        low: Lowering,
+        out: tuple[View, ...],
+        x: View | Array,
+        w: Array,
+        r: Array,
+        b: Array | None = None,
+        initial_h: View | Array | None = None,
+        sequence_lens: View | Array | None = None,
+        epilogue: Epilogue = NOTHING,
+    ) -> list[Step]:
+        """Return the products with the inputs, then the walk."""
+        return self.steps(low, out, x, w, r, b, None, [initial_h], sequence_lens)
+
+
+@dataclass(frozen=True)
+class GRU(OneState):
     """Walk along sequences with gated recurrent units.
 
     Operands: `x`, sequences of vectors; the weights `w` (directions, 3 hidden, in), `r`
@@ -531,41 +555,15 @@ class GRU(Recurrent):
         super().__post_init__()
         checked_fields(self, (), ("linear_before_reset",))
 
-    def infer(
-        self,
-        x: Spec,
-        w: Spec,
-        r: Spec,
-        b: Spec | None = None,
-        initial_h: Spec | None = None,
-        sequence_lens: Spec | None = None,
-    ) -> tuple[Spec, ...]:
-        """Return the specs of y and the last h."""
-        return self.specs(x, w, r, b, None, [initial_h], sequence_lens)
-
-    def reference(
-        self,
-        x: Array,
-        w: Array,
-        r: Array,
-        b: Array | None = None,
-        initial_h: Array | None = None,
-        sequence_lens: Array | None = None,
-    ) -> tuple[Array, ...]:
-        """Return y and the last h."""
-        return self.evaluate(x, w, r, b, None, [initial_h], sequence_lens)
+    def options(self) -> tuple[bool, bool]:
+        """Return whether the reset is after the product."""
+        return self.linear_before_reset, False
 
     def step(
-        self,
-        k: int,
-        x: Array,
-        state: list[Array],
-        w: Array,
-        r: Array,
-        b: Array,
-        p: Array,
+        self, k: int, x: Array, state: list[Array], weights: tuple[Array, ...]
     ) -> list[Array]:
         """Return h after one more vector."""
+        w, r, b, _ = weights
         (h,) = state
         own, recurrent = b.reshape(2, 3, -1)
         w, r = w.reshape(3, -1, len(x)), r.reshape(3, -1, len(h))
@@ -579,25 +577,9 @@ class GRU(Recurrent):
             new = w[2] @ x + own[2] + r[2] @ (reset * h) + recurrent[2]
         return [(1 - z) * self._apply(k, 1, new) + z * h]
 
-    def lower(
-        self,
-        low: Lowering,
-        out: tuple[View, ...],
-        x: View | Array,
-        w: Array,
-        r: Array,
-        b: Array | None = None,
-        initial_h: View | Array | None = None,
-        sequence_lens: View | Array | None = None,
-        epilogue: Epilogue = NOTHING,
-    ) -> list[Step]:
-        """Return the products with the inputs, then the walk."""
-        later = self.linear_before_reset
-        return self.steps(low, out, x, w, r, b, None, [initial_h], sequence_lens, later)
-
 
 @dataclass(frozen=True)
-class RNN(Recurrent):
+class RNN(OneState):
     """Walk along sequences with a state that is one activation of both products.
 
     Operands: `x`, sequences of vectors; the weights `w` (directions, hidden, in), `r`
@@ -611,55 +593,10 @@ class RNN(Recurrent):
     usual: ClassVar[tuple[str, ...]] = ("Tanh",)
     kind: ClassVar[str] = "RNN"
 
-    def infer(
-        self,
-        x: Spec,
-        w: Spec,
-        r: Spec,
-        b: Spec | None = None,
-        initial_h: Spec | None = None,
-        sequence_lens: Spec | None = None,
-    ) -> tuple[Spec, ...]:
-        """Return the specs of y and the last h."""
-        return self.specs(x, w, r, b, None, [initial_h], sequence_lens)
-
-    def reference(
-        self,
-        x: Array,
-        w: Array,
-        r: Array,
-        b: Array | None = None,
-        initial_h: Array | None = None,
-        sequence_lens: Array | None = None,
-    ) -> tuple[Array, ...]:
-        """Return y and the last h."""
-        return self.evaluate(x, w, r, b, None, [initial_h], sequence_lens)
-
     def step(
-        self,
-        k: int,
-        x: Array,
-        state: list[Array],
-        w: Array,
-        r: Array,
-        b: Array,
-        p: Array,
+        self, k: int, x: Array, state: list[Array], weights: tuple[Array, ...]
     ) -> list[Array]:
         """Return h after one more vector."""
+        w, r, b, _ = weights
         own, recurrent = b.reshape(2, -1)
         return [self._apply(k, 0, w @ x + r @ state[0] + own + recurrent)]
-
-    def lower(
-        self,
-        low: Lowering,
-        out: tuple[View, ...],
-        x: View | Array,
-        w: Array,
-        r: Array,
-        b: Array | None = None,
-        initial_h: View | Array | None = None,
-        sequence_lens: View | Array | None = None,
-        epilogue: Epilogue = NOTHING,
-    ) -> list[Step]:
-        """Return the products with the inputs, then the walk."""
-        return self.steps(low, out, x, w, r, b, None, [initial_h], sequence_lens)

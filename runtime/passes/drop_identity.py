@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ..graph import Graph, Node
 from ..ops import Identity, Relu, Reshape, Transpose
+from ..spec import Spec
 
 
 def drop_identity(graph: Graph) -> Graph:
@@ -14,6 +15,7 @@ def drop_identity(graph: Graph) -> Graph:
     These are identities, transpositions and reshapes to the same order and shape, and
     a ReLU of a ReLU. A layer whose value is an output stays: outputs keep their names.
     """
+    specs = graph.specs()
     producers: dict[str, Node] = {}
     same: dict[str, str] = {}
     kept: list[Node] = []
@@ -24,7 +26,7 @@ def drop_identity(graph: Graph) -> Graph:
             residual=same.get(node.residual, node.residual) if node.residual else None,
         )
         value = node.outputs[0]
-        if value not in graph.outputs and _changes_nothing(current, producers):
+        if value not in graph.outputs and _changes_nothing(current, producers, specs):
             same[value] = current.inputs[0]
         else:
             kept.append(current)
@@ -32,7 +34,9 @@ def drop_identity(graph: Graph) -> Graph:
     return graph.with_nodes(kept)
 
 
-def _changes_nothing(node: Node, producers: dict[str, Node]) -> bool:
+def _changes_nothing(
+    node: Node, producers: dict[str, Node], specs: dict[str, Spec]
+) -> bool:
     op = node.op
     if len(node.inputs) != 1 or node.params or node.activation or node.residual:
         return False
@@ -46,5 +50,5 @@ def _changes_nothing(node: Node, producers: dict[str, Node]) -> bool:
     return (
         isinstance(op, Identity)
         or (isinstance(op, Transpose) and list(op.axes) == sorted(op.axes))
-        or (isinstance(op, Reshape) and all(size == 0 for size in op.shape))
+        or (isinstance(op, Reshape) and op.shape == (0,) * specs[node.inputs[0]].rank)
     )

@@ -7,12 +7,23 @@ from dataclasses import replace
 import numpy as np
 
 from ..graph import Graph, Node
-from ..ops import BatchNorm, Conv, Dense
+from ..ops import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    DeformConv,
+    Dense,
+    LocallyConnected,
+    TiledConv,
+)
 from ..spec import Array
+
+WEIGHTED = (Conv, ConvTranspose, DeformConv, Dense, LocallyConnected, TiledConv)
+"""Layers that multiply by a kernel and add a bias."""
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
-    """Return the graph with each `BatchNorm` after a convolution or dense layer folded.
+    """Return the graph with each `BatchNorm` after a layer with a kernel folded.
 
     With scale ``s = gamma / sqrt(variance + epsilon)`` per output channel, the layer's
     kernel becomes ``kernel * s`` and its bias ``(bias - mean) * s + beta``, computed in
@@ -31,7 +42,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
                 kept[place], added = _folded(graph, layer, node)
                 weights.update(added)
                 continue
-        if isinstance(node.op, (Conv, Dense)):
+        if isinstance(node.op, WEIGHTED):
             at[node.outputs[0]] = len(kept)
         kept.append(node)
     return graph.with_nodes(kept, weights)
@@ -47,9 +58,23 @@ def _folded(graph: Graph, layer: Node, norm: Node) -> tuple[Node, dict[str, Arra
     kernel = graph.params[layer.params["kernel"]]
     tensor = layer.params.get("bias")
     bias = graph.params[tensor] if tensor else 0.0
+    scaled = kernel * _across(scale, layer, kernel)
     added = {
-        f"{norm.name}/kernel": (kernel * scale).astype(np.float32),
+        f"{norm.name}/kernel": scaled.astype(np.float32),
         f"{norm.name}/bias": ((bias - mean) * scale + beta).astype(np.float32),
     }
     params = {name.rpartition("/")[2]: name for name in added}
-    return replace(layer, params=params, outputs=norm.outputs), added
+    folded = replace(layer, params={**layer.params, **params}, outputs=norm.outputs)
+    return folded, added
+
+
+def _across(scale: Array, layer: Node, kernel: Array) -> Array:
+    """Return the scale of each output so that it broadcasts to the kernel.
+
+    A `ConvTranspose` has its outputs on the last axis but one, those of every group
+    over one another.
+    """
+    if not isinstance(layer.op, ConvTranspose):
+        return scale
+    columns = scale.reshape(layer.op.groups, -1).T
+    return np.repeat(columns, kernel.shape[-1] // layer.op.groups, axis=1)

@@ -1,11 +1,12 @@
-"""Let a convolution or dense layer add the shortcut before it stores its result."""
+"""Let a layer with a kernel add the shortcut before it stores its result."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from ..errors import ShapeError
 from ..graph import DEFAULT_SIZE, Graph, Node
-from ..ops import Add, Conv, Dense
+from ..ops import Add
 from ..spec import Shape
 
 
@@ -13,10 +14,14 @@ def fuse_residual(graph: Graph) -> Graph:
     """Return the graph with ``Add(layer, shortcut)`` done by the layer.
 
     The layer moves to where the addition was. Its value must have no other reader, and
-    the two must have one shape whatever the input's size.
+    the two must have one shape whatever the input's size; a network that takes only
+    some sizes, not those tried here, stays as it is.
     """
     consumers = graph.consumers()
-    shapes = graph.specs(), graph.specs(_other_shapes(graph))
+    try:
+        shapes = graph.specs(), graph.specs(_other_shapes(graph))
+    except ShapeError:
+        return graph
     layers: dict[str, Node] = {}
     kept: dict[str, Node] = {}
     for node in graph.nodes:
@@ -30,7 +35,8 @@ def fuse_residual(graph: Graph) -> Graph:
                 continue
         value = node.outputs[0]
         if (
-            isinstance(node.op, (Conv, Dense))
+            node.op.fuses
+            and "kernel" in node.params
             and node.activation is None
             and node.residual is None
             and value not in graph.outputs
