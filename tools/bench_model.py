@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import striate
 from numpy.typing import NDArray
-from striate import Model
+from striate import Model, kernels
 from striate.errors import SettingError
 from striate.model import StepProfile
 from striate.spec import Shape, shape_text
@@ -33,7 +33,9 @@ examples:
   bench_model net.h5 --batch 8 --threads 2 --layers
 
 A run is one call of the model on random numbers, once its input shape is known. Times
-are of the caller: what a program waits for.
+are of the caller: what a program waits for. With --layers each rate stands beside
+the machine's measured peak; a Winograd step may exceed it, for it is counted with the
+multiplications of the definition. MB is what the step reads and writes.
 
 exit status: 0 done; 2 the command or the file makes no sense, one line tells why.
 """
@@ -129,6 +131,7 @@ def _document(
     times: NDArray[np.float64],
     profile: list[StepProfile],
 ) -> dict[str, Any]:
+    peak = model.threads * kernels.load("peak", model.isa).gflops()
     median = float(np.median(times))
     pictures = next(iter(shapes.values()))[0] if shapes else 1
     work = sum(step.multiply_adds for step in profile)
@@ -146,6 +149,7 @@ def _document(
         "pictures_per_second": 1e3 * pictures / median,
         "multiply_adds": work,
         "gflops": 2e-6 * work / median,
+        "peak_gflops": peak,
         "layers": [
             {
                 "name": step.name,
@@ -155,6 +159,7 @@ def _document(
                 "share": step.ms / spent if spent else 0.0,
                 "multiply_adds": step.multiply_adds,
                 "gflops": step.gflops,
+                "peak_share": step.gflops / peak,
                 "bytes": step.bytes,
             }
             for step in profile
@@ -171,6 +176,8 @@ def _show(document: dict[str, Any]) -> None:
             "ms": "right",
             "share": "right",
             "GFLOP/s": "right",
+            "of peak": "right",
+            "MB": "right",
             "algorithm": "left",
         }
         rows = [
@@ -180,6 +187,8 @@ def _show(document: dict[str, Any]) -> None:
                 f"{layer['ms']:.4f}",
                 f"{layer['share']:.1%}",
                 f"{layer['gflops']:.1f}" if layer["multiply_adds"] else "",
+                f"{layer['peak_share']:.0%}" if layer["multiply_adds"] else "",
+                f"{layer['bytes'] / 1e6:.2f}",
                 layer["algorithm"],
             )
             for layer in document["layers"]
@@ -200,6 +209,7 @@ def _show(document: dict[str, Any]) -> None:
             "90 %": f"{document['p90_ms']:.4f} ms or less",
             "rate": f"{document['pictures_per_second']:.1f} pictures/s, "
             f"{document['gflops']:.1f} GFLOP/s",
+            "peak": f"{document['peak_gflops']:.0f} GFLOP/s, measured on this machine",
         }
     )
 

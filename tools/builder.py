@@ -111,12 +111,37 @@ LOOSE = (
     ops.Binary,
     ops.Elementwise,
     ops.Cast,
+    ops.Concat,
+    ops.Equal,
+    ops.Expand,
+    ops.Flatten,
     ops.Gather,
+    ops.GatherElements,
     ops.GatherND,
+    ops.Greater,
+    ops.GreaterOrEqual,
     ops.Identity,
+    ops.Less,
+    ops.LessOrEqual,
+    ops.Pad,
+    ops.Reshape,
+    ops.Slice,
+    ops.Split,
+    ops.Tile,
     ops.Transpose,
+    ops.Where,
 )
-"""Operators whose settings do not depend on the sizes of what they read."""
+"""What may read a tensor whose size depends on the values: it moves or maps elements.
+
+It is computed by its reference, which for a convolution would be far too slow.
+"""
+
+FOUND = "the values"
+"""What stands among the symbols for every size that depends on the values."""
+
+
+SETTLING = (ops.ScatterND, ops.ScatterElements)
+"""Operators whose result is as large as their first operand is."""
 
 
 def computed_dtype(dtype: str) -> str:
@@ -150,15 +175,18 @@ class Builder:
         The transposes that were necessary: value, axes and the layer that asked.
     notes : list of str
         What a user should know of the conversion.
+    names : dict of str to str
+        What the graph calls each value, once it is built.
     """
 
     def __init__(self, symbols: Mapping[str, tuple[int, int]]) -> None:
-        self.symbols = tuple(symbols)
+        self.symbols = (*symbols, FOUND)
         base = {symbol: sizes[0] for symbol, sizes in symbols.items()}
-        self.bound = [base] + [{**base, s: symbols[s][1]} for s in symbols]
+        self.bound = [base] + [{**base, s: symbols[s][1]} for s in symbols] + [base]
         self.site = ""
         self.transposes: list[dict[str, Any]] = []
         self.notes: list[str] = []
+        self.names: dict[str, str] = {}
         self.inputs: dict[str, tuple[int | str, ...]] = {}
         self.outputs: list[str] = []
         self.nodes: list[Node] = []
@@ -171,6 +199,7 @@ class Builder:
         self._makers: dict[str, Node] = {}
         self._dtypes: dict[str, str] = {}
         self._loose: set[str] = set()
+        self._found = count(1)
 
     @property
     def bindings(self) -> int:
@@ -202,7 +231,7 @@ class Builder:
         """Return what a size depends on, for a message; the batch if nothing else."""
         found = [s for s, n in zip(self.symbols, dim[1:], strict=True) if n != dim[0]]
         found = [symbol for symbol in found if symbol != "N"] or found
-        return ", ".join(f"the open size {symbol!r}" for symbol in found)
+        return ", ".join(map(_described, found))
 
     def array(self, x: Tensor | None, what: str) -> Array:
         """Return the value of a constant.
@@ -218,7 +247,7 @@ class Builder:
             for symbol, array in zip(self.symbols, x.arrays[1:], strict=True):
                 if not np.array_equal(array, x.arrays[0]):
                     raise UnsupportedModelError(
-                        f"{what} depends on the open size {symbol!r}"
+                        f"{what} depends on {_described(symbol)}"
                     )
         return x.arrays[0]
 
@@ -262,7 +291,7 @@ class Builder:
 
     def number(self, number: float) -> Constant:
         """Return a constant of one number."""
-        return self.constant(np.array([number], np.float32))
+        return self.constant(np.array(number, np.float32))
 
     def apply(self, op: ops.Op, /, *tensors: Tensor, **weights: Array | None) -> Tensor:
         """Apply an operator of one output to tensors in the axis order they show.
@@ -297,7 +326,8 @@ class Builder:
             for dtype in other:
                 if dtype not in FLOATS:
                     raise UnsupportedModelError(f"it computes with {dtype} values")
-        loose = op.dynamic or any(name in self._loose for name in names)
+        sizing = names[:1] if isinstance(op, SETTLING) else names
+        loose = op.dynamic or any(name in self._loose for name in sizing)
         if loose and not op.dynamic and not isinstance(op, LOOSE):
             raise UnsupportedModelError(
                 "it reads a tensor whose size depends on the values"
@@ -306,20 +336,7 @@ class Builder:
         keys = tuple(self._fresh() for _ in range(outputs)) if outputs > 1 else (key,)
         params = {k: self._weight(w) for k, w in weights.items()}
         node = Node(key, op, tuple(names), params, keys)
-        found = [
-            op.infer(
-                *(
-                    None
-                    if name is None
-                    else self._specs[name][binding]
-                    if kind == "value"
-                    else spec_of(self._weights[name])
-                    for kind, name in node.operands()
-                )
-            )
-            for binding in range(self.bindings)
-        ]
-        results = found if outputs > 1 else [(spec,) for spec in found]
+        results = self._inferred(node)
         self.nodes.append(node)
         self._sites[key] = self.site
         if loose:
@@ -330,6 +347,31 @@ class Builder:
             self._makers[value] = node
             values.append(self._value(value, specs))
         return tuple(values)
+
+    def _inferred(self, node: Node) -> list[tuple[Spec, ...]]:
+        """Return the specs of a node's outputs under each binding."""
+        done: dict[tuple[Spec | None, ...], tuple[Spec, ...]] = {}
+        results = []
+        for binding in range(self.bindings):
+            operands = tuple(
+                None
+                if name is None
+                else self._specs[name][binding]
+                if kind == "value"
+                else spec_of(self._weights[name])
+                for kind, name in node.operands()
+            )
+            if operands not in done:
+                found = node.op.infer(*operands)
+                done[operands] = found if isinstance(found, tuple) else (found,)
+            results.append(done[operands])
+        if node.op.dynamic:
+            more = next(self._found)
+            results[-1] = tuple(
+                spec if axis is None else _larger(spec, axis, more)
+                for spec, axis in zip(results[-1], node.op.open_axes(), strict=True)
+            )
+        return results
 
     def alike(
         self, op: ops.Op, like: Value, /, *tensors: Tensor, **weights: Array
@@ -396,6 +438,9 @@ class Builder:
                 raise UnsupportedModelError(
                     f"{name} of shape {array.shape} does not broadcast to its input"
                 )
+        if any(map(x.repeats, constants.values())):
+            name = self._name(x)
+            x = self._value(name, self._specs[name])
         adapted = {name: x.lying(array) for name, array in constants.items()}
         return self.alike(op, x, x.as_stored(), **adapted)
 
@@ -500,7 +545,7 @@ class Builder:
                 needed |= set(node.reads)
                 kept.append(node)
         kept.reverse()
-        names = self._names(kept)
+        names = self.names = self._names(kept)
         graph = Graph(name)
         for key, shape in self.inputs.items():
             graph.input(names[key], shape, self._dtypes[key])
@@ -669,7 +714,7 @@ class Builder:
     ) -> str:
         if stored == target:
             return name
-        if len(target) == 2 and stored[0] == target[0] and len(stored) > 2:
+        if len(stored) > 2 == len(target) and stored[0] == target[0]:
             return self._added(ops.Flatten(), name)
         old = [sized(axis, self.bindings) for axis in stored]
         new = [sized(axis, self.bindings) for axis in target]
@@ -697,6 +742,17 @@ class Builder:
         value = self.apply(op, self._value(name, self._specs[name]))
         assert isinstance(value, Value)
         return value.name
+
+
+def _described(symbol: str) -> str:
+    return symbol if symbol == FOUND else f"the open size {symbol!r}"
+
+
+def _larger(spec: Spec, axis: int, more: int) -> Spec:
+    """Return the spec with so many more positions along an axis."""
+    sizes = list(spec.shape)
+    sizes[axis] += more
+    return replace(spec, shape=tuple(sizes))
 
 
 def _key(axis: Axis) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import striate
@@ -16,11 +17,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 from striate import Graph
-from striate.errors import SettingError, StriateError
+from striate.errors import ModelFormatError, SettingError, StriateError
 from striate.spec import Shape
+from striate.tools.formats import is_striate, recognised
 
 FAILED = 2
 """The exit status if the command or a file makes no sense."""
+
+FOREIGN = ("not_hdf5", "superblock")
+"""Codes with which files that striate did not write are refused."""
 
 PLAIN_WIDTH = 100_000
 """Characters a line where no terminal limits it."""
@@ -90,7 +95,18 @@ def _told(error: BaseException) -> str:
         return f"{where}{error.strerror.lower()}"
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}"
+    if isinstance(error, ModelFormatError) and error.code in FOREIGN:
+        return f"{error}{_framework(error.path)}"
     return str(error)
+
+
+def _framework(path: str) -> str:
+    """Return a hint if a file is no model file but a model of another framework."""
+    with suppress(StriateError):
+        if not is_striate(path):
+            title = recognised(path).title
+            return f"; it is {title}: convert_model makes a model file of it"
+    return ""
 
 
 def print_json(value: Any) -> None:

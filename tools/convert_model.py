@@ -1,8 +1,9 @@
-"""The command that turns ONNX models into model files, and these into ONNX."""
+"""The command that turns models of other frameworks into model files."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,14 +12,16 @@ from typing import Any
 
 import striate
 from striate import Graph, ops
-from striate.errors import SettingError, UnsupportedModelError
+from striate.errors import MissingExtraError, SettingError, UnsupportedModelError
 from striate.image import INTERPOLATIONS, Postprocess, Preprocess, Resize
 from striate.model_file import read_edited
 from striate.spec import shape_text
 from striate.tools import convert
+from striate.tools.compare_model import show
 from striate.tools.console import (
     Parser,
     command,
+    complain,
     grouped,
     print_json,
     print_lines,
@@ -26,12 +29,21 @@ from striate.tools.console import (
     progress,
     size_text,
 )
+from striate.tools.formats import Format, is_striate, named, recognised
 from striate.tools.to_onnx.model import save_onnx
+from striate.tools.verification import (
+    INPUTS,
+    Runtime,
+    Verdict,
+    compare,
+    oracle_of,
+    told,
+)
 
 PROG = "convert_model"
 
 UNSUPPORTED = 1
-"""The exit status if the network holds what cannot be converted."""
+"""The exit status if the network cannot be converted, or computes something else."""
 
 STORED = (
     "colour",
@@ -48,12 +60,34 @@ STORED = (
 )
 """Options for what only a model file stores."""
 
+SOURCE = (
+    "from",
+    "weights",
+    "arch",
+    "option",
+    "cut_outputs",
+    "cut_inputs",
+    "verify",
+    "no_verify",
+)
+"""Options for what only sources of other frameworks have."""
+
+RESERVED = ("source", "graph", "entry", "io", "format", "example", "progress")
+"""Settings of every format, which are no matter of ``--option``."""
+
 EXAMPLE = """\
 example:
   convert_model resnet50.onnx resnet50.h5 --labels imagenet.txt \\
     --shortest-edge 256 --crop 224 \\
     --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+  convert_model yolov3.cfg yolov3.h5 --weights yolov3.weights
+  convert_model resnet50.safetensors resnet50.h5 --arch resnet50
+  convert_model detector.onnx head.h5 --cut-outputs scores,boxes
   convert_model resnet50.h5 resnet50.onnx
+
+What the source is can be seen from its content: ONNX, PyTorch (.pt2, weights alone),
+Keras, TensorFlow Lite, Darknet, Caffe. If its own framework is installed the converted
+network is run beside it; one that computes something else is not written.
 
 Images go in and come out of the converted network as (N, H, W, C). With --io source
 they keep the order the source has, (N, C, H, W), so that a program can change its
@@ -61,7 +95,8 @@ runtime and keep its arrays. The other way round, from a model file to ONNX, the
 words mean the same orders, and --io source saves the transposes at both ends.
 
 exit status: 0 done; 1 the network holds what cannot be converted, one table tells all
-of it; 2 the command or a file makes no sense, one line tells why.
+of it, or it computes something else; 2 the command or a file makes no sense, one line
+tells why. Nothing is written unless it is 0.
 """
 
 
@@ -69,20 +104,64 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Convert a model as the command line says and return the exit status."""
     parser = Parser(
         PROG,
-        "Turn an ONNX model into a model file, or back; clean an edited one.",
+        "Turn a model of another framework into a model file; export one to ONNX; "
+        "clean an edited one.",
         EXAMPLE,
     )
     parser.add_argument(
         "source",
-        help="the model, an .onnx file; or a model file, .h5, to export to .onnx, or "
+        help="the model of a framework; or a model file, .h5, to export to .onnx, or "
         "to write anew after another tool has edited it (only if you trust it)",
     )
     parser.add_argument("target", help="the model file to write, .h5; or an .onnx file")
+    parser.add_argument(
+        "--from",
+        metavar="FORMAT",
+        help="what the source is, if that cannot be seen: onnx, torch, weights, keras, "
+        "tflite, darknet, caffe",
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", help="the weights, where they are in another file"
+    )
+    parser.add_argument(
+        "--arch", metavar="NAME", help="the network that weights alone are for"
+    )
+    parser.add_argument(
+        "--option",
+        type=setting,
+        action="append",
+        metavar="NAME=VALUE",
+        help="what else the source's format takes, such as nms=0.45 for Darknet; may "
+        "be given again",
+    )
+    parser.add_argument(
+        "--cut-outputs",
+        type=names,
+        metavar="NAMES",
+        help="layers or tensors of the source that become the outputs",
+    )
+    parser.add_argument(
+        "--cut-inputs",
+        type=names,
+        metavar="NAMES",
+        help="layers or tensors of the source that become the inputs",
+    )
     parser.add_argument(
         "--io",
         choices=("channels_last", "source"),
         default="channels_last",
         help="the order of images at inputs and outputs (default: channels_last)",
+    )
+    check = parser.add_mutually_exclusive_group()
+    check.add_argument(
+        "--verify",
+        type=int,
+        metavar="N",
+        help="compare with the source's own runtime on N inputs, each as a batch of 1 "
+        f"and of 3 (default {INPUTS}, if it is installed)",
+    )
+    check.add_argument(
+        "--no-verify", action="store_true", default=None, help="do not compare"
     )
     parser.add_argument("--name", help="what to call the network")
     picture = parser.add_argument_group(
@@ -140,6 +219,27 @@ def size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Return the names of ``boxes,scores``."""
+    found = tuple(part.strip() for part in text.split(","))
+    if not all(found):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, wanted names with commas between them"
+        )
+    return found
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Return name and value of ``nms=0.45``."""
+    name, equals, value = text.partition("=")
+    if not name.isidentifier() or not equals or name in RESERVED:
+        raise argparse.ArgumentTypeError(f"found {text!r}, wanted NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
 def numbers(text: str) -> tuple[float, ...]:
     """Return the numbers of ``0.485,0.456,0.406``."""
     try:
@@ -153,16 +253,50 @@ def numbers(text: str) -> tuple[float, ...]:
 def _run(options: argparse.Namespace) -> int:
     target = Path(options.target)
     _require_writable(target, Path(options.source))
-    if target.suffix.lower() == ".onnx":
-        return _export(options, target)
-    if Path(options.source).suffix.lower() == ".h5":
-        return _clean(options, target)
+    if is_striate(options.source):
+        _refuse(options, SOURCE, "models of other frameworks")
+        return (_export if _is_onnx(target) else _clean)(options, target)
+    if options.verify is not None and options.verify < 1:
+        raise SettingError("--verify: wanted 1 or more; --no-verify turns it off")
+    chosen = getattr(options, "from")
+    entry = named(chosen) if chosen else recognised(options.source)
+    if _is_onnx(target):
+        raise SettingError(
+            f"{target}: only model files are exported to ONNX, {options.source} is "
+            f"{entry.title}; convert it to .h5 first"
+        )
     labels = _labels(options.labels) if options.labels else ()
     preprocess = _preprocess(options)
     try:
-        graph = _converted(options)
+        graph = _converted(options, entry)
     except UnsupportedModelError as error:
         return _refused(options, error)
+    _complete(graph, options, preprocess, labels)
+    verdict = _verdict(options, entry, graph)
+    if isinstance(verdict, Verdict):
+        if not verdict.agrees:
+            return _differs(options, verdict)
+        graph.provenance["verification"] = verdict.as_json()
+    model_id = striate.save(graph, target)
+    summary = _summary(options, entry, graph, model_id, verdict)
+    if options.json:
+        print_json(summary)
+    else:
+        _show(summary)
+    return 0
+
+
+def _is_onnx(target: Path) -> bool:
+    return target.suffix.lower() == ".onnx"
+
+
+def _complete(
+    graph: Graph,
+    options: argparse.Namespace,
+    preprocess: Preprocess | None,
+    labels: tuple[str, ...],
+) -> None:
+    """Give the graph what the options say besides what the source does."""
     if options.name:
         graph.name = options.name
         graph.provenance["name"] = options.name
@@ -172,16 +306,50 @@ def _run(options: argparse.Namespace) -> int:
     if labels:
         _require_as_many(labels, graph)
         graph.labels = labels
-    if labels or options.activation:
+    if options.activation or (labels and graph.postprocess is None):
         activation = options.activation or _activation(graph)
         graph.postprocess = Postprocess(graph.outputs[0], activation)
-    model_id = striate.save(graph, target)
-    summary = _summary(options, graph, model_id)
+
+
+def _verdict(options: argparse.Namespace, entry: Format, graph: Graph) -> Verdict | str:
+    """Return how the graph compares with its source, or why nobody knows."""
+    if options.no_verify:
+        return "no, --no-verify"
+    with progress("verifying") as bar:
+        task = bar.add_task("runs", total=None)
+        try:
+            return compare(
+                graph,
+                Runtime(graph),
+                oracle_of(entry, options.source, graph, **_given(options)),
+                inputs=options.verify or INPUTS,
+                progress=lambda done, n: bar.update(task, completed=done, total=n),
+            )
+        except (MissingExtraError, UnsupportedModelError) as error:
+            if options.verify is not None:
+                raise SettingError(f"--verify: {error}") from error
+            return f"no: {error}"
+
+
+def _differs(options: argparse.Namespace, verdict: Verdict) -> int:
+    """Tell that the network computes something else than its source."""
+    off = [
+        n for n, each in verdict.outputs.items() if not each.within(verdict.tolerance)
+    ]
+    text = (
+        f"not written: {', '.join(off)} not as {verdict.oracle} {verdict.version} "
+        "computes it"
+    )
+    if verdict.first:
+        text += f", the first layer that is off is {verdict.first}"
+    complain(PROG, f"{options.source}: {text}")
     if options.json:
-        print_json(summary)
+        layers = [step.as_json() for step in verdict.steps]
+        facts = {"verification": verdict.as_json(), "layers": layers}
+        print_json({"error": text, "status": UNSUPPORTED, **facts})
     else:
-        _show(summary)
-    return 0
+        show(verdict)
+    return UNSUPPORTED
 
 
 def _refused(options: argparse.Namespace, error: UnsupportedModelError) -> int:
@@ -193,7 +361,7 @@ def _refused(options: argparse.Namespace, error: UnsupportedModelError) -> int:
 
 def _clean(options: argparse.Namespace, target: Path) -> int:
     """Write a model file anew that another tool has edited; for files one trusts."""
-    _refuse_stored(options, "models of other frameworks")
+    _refuse(options, STORED, "models of other frameworks")
     graph = read_edited(options.source)
     graph.name = options.name or graph.name
     model_id = striate.save(graph, target)
@@ -211,16 +379,16 @@ def _clean(options: argparse.Namespace, target: Path) -> int:
     return 0
 
 
-def _refuse_stored(options: argparse.Namespace, wanted: str) -> None:
+def _refuse(options: argparse.Namespace, refused: Sequence[str], wanted: str) -> None:
     """Raise `SettingError` if an option was given that has no effect here."""
-    for name in STORED:
+    for name in refused:
         if getattr(options, name) is not None:
             raise SettingError(f"--{name.replace('_', '-')} is for {wanted}")
 
 
 def _export(options: argparse.Namespace, target: Path) -> int:
     """Write a model file as ONNX, which has no place for pictures and labels."""
-    _refuse_stored(options, f"model files, not for {target}")
+    _refuse(options, STORED, f"model files, not for {target}")
     graph = striate.read(options.source)
     graph.name = options.name or graph.name
     io = "channels_first" if options.io == "source" else "channels_last"
@@ -268,14 +436,30 @@ def _export(options: argparse.Namespace, target: Path) -> int:
     return 0
 
 
-def _converted(options: argparse.Namespace) -> Graph:
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that say what of the source is meant."""
+    wishes = {
+        name: getattr(options, name)
+        for name in ("weights", "arch", "cut_outputs", "cut_inputs")
+    }
+    given = {name: value for name, value in wishes.items() if value}
+    return {**dict(options.option or ()), **given}
+
+
+def _converted(options: argparse.Namespace, entry: Format) -> Graph:
     with progress("converting") as bar:
         task = bar.add_task("nodes", total=None)
 
         def advance(done: int, nodes: int) -> None:
             bar.update(task, completed=done, total=nodes)
 
-        return convert(options.source, io=options.io, progress=advance)
+        return convert(
+            options.source,
+            io=options.io,
+            format=entry.name,
+            progress=advance,
+            **_given(options),
+        )
 
 
 def _require_writable(target: Path, source: Path) -> None:
@@ -286,6 +470,8 @@ def _require_writable(target: Path, source: Path) -> None:
         raise SettingError(f"{target}: no folder {folder}")
     if target.is_dir():
         raise SettingError(f"{target}: found a folder, wanted a file to write")
+    if target.suffix.lower() not in (".h5", ".onnx"):
+        raise SettingError(f"{target}: wanted a name that ends in .h5, or in .onnx")
     if not os.access(target if target.exists() else folder, os.W_OK):
         raise SettingError(f"{target}: cannot be written")
 
@@ -362,21 +548,28 @@ def _activation(graph: Graph) -> str:
 
 
 def _summary(
-    options: argparse.Namespace, graph: Graph, model_id: str
+    options: argparse.Namespace,
+    entry: Format,
+    graph: Graph,
+    model_id: str,
+    verdict: Verdict | str,
 ) -> dict[str, Any]:
     specs = graph.specs()
     done = graph.metadata["conversion"]
     return {
         "source": options.source,
         "target": options.target,
+        "format": entry.name,
         "bytes": Path(options.target).stat().st_size,
         "model_id": model_id,
         "name": graph.name,
+        "verified": isinstance(verdict, Verdict),
+        "verification": verdict.as_json() if isinstance(verdict, Verdict) else verdict,
         "inputs": {entry.name: list(entry.shape) for entry in graph.inputs},
         "outputs": {
             name: _open_shape(graph, specs[name].shape) for name in graph.outputs
         },
-        **{key: value for key, value in done.items() if key != "order"},
+        **{key: value for key, value in done.items() if key not in ("order", "layers")},
     }
 
 
@@ -391,8 +584,8 @@ def _show(summary: dict[str, Any]) -> None:
     transposes = summary["transposes"]
     print_lines(
         {
-            "converted": f"{summary['source']} to {summary['target']}, "
-            f"{size_text(summary['bytes'])}",
+            "converted": f"{summary['source']} ({named(summary['format']).title}) to "
+            f"{summary['target']}, {size_text(summary['bytes'])}",
             "nodes": f"{summary['nodes_in']} in, {summary['nodes_out']} out",
             "parameters": grouped(summary["parameters"]),
             "inputs": _shapes(summary["inputs"]),
@@ -401,7 +594,8 @@ def _show(summary: dict[str, Any]) -> None:
             "for free": _counts(summary["free"]),
             "joined into": _counts(summary["patterns"]),
             "transposes": str(len(transposes)) if transposes else "none",
-            "notes": "; ".join(summary["notes"]),
+            "verified": told(summary["verification"]),
+            "notes": "; ".join([*summary["notes"], *_notes(summary["verification"])]),
             "model id": summary["model_id"],
         }
     )
@@ -413,6 +607,10 @@ def _show(summary: dict[str, Any]) -> None:
                 for each in transposes
             ],
         )
+
+
+def _notes(verification: dict[str, Any] | str) -> list[str]:
+    return [] if isinstance(verification, str) else verification.get("notes", [])
 
 
 def _shapes(shapes: dict[str, list[int | str]]) -> str:

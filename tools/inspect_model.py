@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
+import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
+import numpy as np
 import striate
-from striate import Graph, Model, Node, Spec, receptive_fields
+from striate import Graph, Model, Node, Spec, kernels, machine, receptive_fields
 from striate.errors import SettingError
 from striate.ops.base import Op, operand_names, required_operands
 from striate.receptive_field import Fields
@@ -25,6 +28,8 @@ from striate.tools.console import (
     print_table,
     size_text,
 )
+from striate.tools.replay import replay
+from striate.tools.verification import told
 from striate.window import Padding
 
 PROG = "inspect_model"
@@ -33,12 +38,14 @@ EXAMPLE = """\
 example:
   inspect_model models/digits.h5
   inspect_model net.h5 --shape 1x320x320x3
+  inspect_model net.h5 --check
 
 "sees" is the receptive field: how many pixels along each axis reach one position, "all"
 if every pixel does. "step" is how many pixels apart neighbouring positions look, "from"
 the first pixel that position 0 sees (below 0: padding).
 
-exit status: 0 done; 2 the command or the file makes no sense, one line tells why.
+exit status: 0 done; 1 an example of the file comes out otherwise here; 2 the command or
+the file makes no sense, one line tells why.
 """
 
 
@@ -50,6 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--operators",
         action="store_true",
         help="list the operators there are instead, as model files hold them",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compute the examples in the file instead, and compare",
+    )
+    parser.add_argument(
+        "--machine",
+        action="store_true",
+        help="show this machine instead, as a bug report wants it",
     )
     parser.add_argument(
         "--shape",
@@ -65,9 +82,14 @@ def _run(options: argparse.Namespace) -> int:
     if options.operators:
         _show_operators(options.json)
         return 0
+    if options.machine:
+        _show_machine(options.json)
+        return 0
     if options.model is None:
         raise SettingError("no model was named")
     graph = striate.read(options.model)
+    if options.check:
+        return _check(options.model, graph, options.json)
     shapes = input_shapes(graph, options.shape)
     document = {
         "model": options.model,
@@ -81,6 +103,77 @@ def _run(options: argparse.Namespace) -> int:
     else:
         _show(document)
     return 0
+
+
+def _check(path: str, graph: Graph, as_json: bool) -> int:
+    """Compute the examples of a file; return whether one comes out otherwise."""
+    found = replay(graph)
+    if as_json:
+        print_json({"model": path, "model_id": graph.model_id, **found.as_json()})
+    else:
+        columns = {"output": "left", "largest error": "right", "relative": "right"}
+        rows = [
+            (name, f"{each.max_abs:.3g}", f"{each.relative:.3g}")
+            for name, each in found.outputs.items()
+        ]
+        print_table(columns, rows)
+        faults = [f"{n}: {f}" for n, each in found.outputs.items() for f in each.faults]
+        unequal = {n: each.unequal for n, each in found.outputs.items() if each.unequal}
+        print_lines(
+            {
+                "examples": str(found.examples),
+                "verdict": "as the file says"
+                if found.agrees
+                else "not as the file says",
+                "unequal": ", ".join(f"{count} in {n}" for n, count in unequal.items()),
+                "faults": "; ".join(faults),
+                "first diverging": found.first,
+            }
+        )
+    return 0 if found.agrees else 1
+
+
+def _show_machine(as_json: bool) -> None:
+    """Print CPU, instruction sets, caches, threads and versions."""
+    threads = machine.default_threads()
+    document = {
+        "cpu": machine.cpu_name(),
+        "architecture": platform.machine(),
+        "instruction_sets": kernels.SUPPORTED,
+        "instruction_set": kernels.ISA,
+        "caches": [dataclasses.asdict(cache) for cache in machine.caches()],
+        "threads": threads.count,
+        "threads_reason": threads.reason,
+        "environment": {k: v for k, v in os.environ.items() if k[:8] == "STRIATE_"},
+        "system": platform.platform(),
+        "versions": {
+            "striate": striate.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+    }
+    if as_json:
+        print_json(document)
+        return
+    print_lines(
+        {
+            "cpu": f"{document['cpu']} ({document['architecture']})",
+            "instruction sets": ", ".join(kernels.SUPPORTED) + f"; uses {kernels.ISA}",
+            "caches": ", ".join(
+                f"L{cache.level} {size_text(cache.nbytes)}"
+                + f" for {cache.shared_by} CPUs" * (cache.shared_by > 1)
+                for cache in machine.caches()
+            ),
+            "threads": f"{threads.count}: {threads.reason}",
+            "environment": _pairs(document["environment"]),
+            "system": platform.platform(),
+            "versions": _pairs(document["versions"]),
+        }
+    )
+
+
+def _pairs(facts: Any) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
 def _show_operators(as_json: bool) -> None:
@@ -142,6 +235,7 @@ def _description(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, Any]:
         "shapes": {name: list(shape) for name, shape in shapes.items()},
         "outputs": {name: list(specs[name].shape) for name in graph.outputs},
         "labels": list(graph.labels),
+        "examples": len(graph.examples),
         "layers": layers,
         "parameters": sum(array.size for array in graph.params.values()),
         "multiply_adds": sum(layer["multiply_adds"] for layer in layers),
@@ -222,6 +316,9 @@ def _show(document: dict[str, Any]) -> None:
             "inputs": _shapes(document["inputs"]),
             "outputs": _shapes(document["outputs"]),
             "labels": _labels(document["labels"]),
+            "examples": f"{document['examples']}, --check computes them again"
+            if document["examples"]
+            else "",
             "weights": size_text(document["weight_bytes"])
             + f", and {size_text(document['packed_weight_bytes'])} in kernels' order",
             "values": f"{size_text(document['arena_bytes'])} of memory planned, "
@@ -229,7 +326,7 @@ def _show(document: dict[str, Any]) -> None:
             "pictures": _settings(document["preprocess"]),
             "classes": _settings(document["postprocess"]),
             **{
-                key: str(value)
+                key: told(value)
                 for key, value in document["provenance"].items()
                 if key != "name"
             },

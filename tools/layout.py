@@ -246,12 +246,26 @@ class Value(Tensor):
             for n, dim in zip(array.shape, shape, strict=True)
         )
 
-    def lying(self, array: Array) -> Array:
-        """Return an array that `fits` so that it broadcasts to the stored axes."""
+    def repeats(self, array: Array) -> bool:
+        """Return whether `lying` would repeat an array along an axis of open size."""
+        full = self._extents(array)
+        return any(
+            len({full[atom] == 1 for atom in axis}) > 1
+            and any(len(set(atom.size)) > 1 for atom in axis)
+            for axis in self.stored
+        )
+
+    def _extents(self, array: Array) -> dict[Atom, int]:
+        """Return how many elements an array that `fits` has along each atom."""
         full: dict[Atom, int] = {}
         spread = (1,) * (self.rank - array.ndim) + array.shape
         for size, axis in zip(spread, self.axes, strict=True):
             full.update({atom: atom.size[0] if size != 1 else 1 for atom in axis})
+        return full
+
+    def lying(self, array: Array) -> Array:
+        """Return an array that `fits` so that it broadcasts to the stored axes."""
+        full = self._extents(array)
         position = self.position()
         atoms = list(full)
         order = sorted(range(len(atoms)), key=lambda i: position[atoms[i]])
@@ -267,7 +281,7 @@ class Value(Tensor):
             start += len(axis)
         while len(shape) > 1 and shape[0] == 1:
             del shape[0]
-        return array.reshape(shape or [1])
+        return array.reshape(shape)
 
     def structure(self) -> Any:
         """Return something equal for values whose elements lie alike."""

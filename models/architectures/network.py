@@ -11,8 +11,11 @@ from striate import Graph, GraphError, Postprocess, Preprocess, Resize, ops
 from striate.models.architectures.moments import Moments, after
 from striate.spec import Array, Shape, Spec, shape_text
 
-Weights = Mapping[str, Array]
-"""Arrays by ``layer/operand``, in the layout of striate's operators."""
+Weights = Mapping[str, Array] | Callable[[str, str, Shape], Array]
+"""Arrays by ``layer/operand``, in the layout of striate's operators.
+
+Or a function that returns the array for a layer, an operand and a shape.
+"""
 
 RELU = ops.Relu()
 
@@ -40,8 +43,9 @@ class Network:
     ----------
     name : str
         The graph's name.
-    weights : dict or None
-        Every weight by ``layer/operand``; None draws them.
+    weights : dict, callable or None
+        Every weight by ``layer/operand``, or what returns it for layer, operand and
+        shape; None draws them.
     seed : int
         For drawing.
     """
@@ -251,7 +255,8 @@ class Network:
         GraphError
             If weights were given that no layer has.
         """
-        unknown = sorted((self._given or {}).keys() - self.graph.params.keys())
+        given = self._given if isinstance(self._given, Mapping) else {}
+        unknown = sorted(given.keys() - self.graph.params.keys())
         if unknown:
             raise GraphError(f"{self.graph.name}: no layer has the weights {unknown}")
         self.graph.output(*outputs)
@@ -281,6 +286,8 @@ class Network:
         if self._given is None:
             return draw(shape).astype(np.float32, copy=False)
         name = f"{layer}/{operand}"
+        if not isinstance(self._given, Mapping):
+            return self._given(layer, operand, shape)
         if name not in self._given:
             raise GraphError(f"{self.graph.name}: the weight {name!r} is missing")
         array = np.asarray(self._given[name])

@@ -81,6 +81,8 @@ def _product(shape: tuple[Dim, ...], g: OnnxBuilder) -> Dim:
 @onnx_op("Squeeze", since=1)
 def Squeeze_1(g: OnnxBuilder, data: Tensor, *, axes: Ints | None = None) -> Tensor:
     """Leave out axes of size one."""
+    if axes is None and any(len({*dim}) > 1 for dim in data.shape):
+        raise UnsupportedModelError("without axes, where a size that is open may be 1")
     found = (
         tuple(i for i, dim in enumerate(data.shape) if all(n == 1 for n in dim))
         if axes is None
@@ -126,10 +128,13 @@ def Concat(g: OnnxBuilder, *inputs: Tensor, axis: int) -> Tensor:
     axis = g.axis(axis, inputs[0].rank)
     constants = [x for x in inputs if isinstance(x, Constant)]
     if len(constants) == len(inputs):
-        columns = zip(*(x.arrays for x in constants), strict=True)
+        columns = list(zip(*(x.arrays for x in constants), strict=True))
+        for column in columns:
+            bounded([sum(array.size for array in column)])
         return Constant(tuple(np.concatenate(column, axis) for column in columns))
     if len({x.rank for x in inputs}) > 1:
         raise UnsupportedModelError("its inputs differ in rank")
+    inputs = tuple(x for x in inputs if any(x.shape[axis]))
     if len(inputs) == 1:
         return inputs[0]
     for x in inputs:
@@ -186,7 +191,7 @@ def _equal(g: OnnxBuilder, x: Tensor, axis: int, count: int) -> Ints:
 
 def cut(g: OnnxBuilder, x: Tensor, axis: int, sizes: Ints) -> tuple[Tensor, ...]:
     """Return the parts of `x` along an axis, as many as there are sizes."""
-    if g.fixed(x.shape[axis], "the size it cuts") != sum(sizes) or min(sizes) < 1:
+    if g.fixed(x.shape[axis], "the size it cuts") != sum(sizes) or min(sizes) < 0:
         raise UnsupportedModelError(f"parts {list(sizes)} of {x.shape[axis][0]}")
     if len(sizes) == 1:
         return (x,)
@@ -194,10 +199,26 @@ def cut(g: OnnxBuilder, x: Tensor, axis: int, sizes: Ints) -> tuple[Tensor, ...]
         places = [int(n) for n in np.cumsum(sizes)[:-1]]
         return g.fold(lambda a: tuple(np.split(a, places, axis)), (x,))
     g.one_picture_at_a_time(x, (axis,))
+    if 0 in sizes:
+        rest = iter(cut(g, x, axis, tuple(size for size in sizes if size)))
+        nothing = outline(g, x).map(lambda array: array.take([], axis))
+        return tuple(next(rest) if size else nothing for size in sizes)
     axes = g.order(x)
     op = ops.Split(axes.index(axis), sizes)
     parts = g.split(op, x.transpose(axes), outputs=len(sizes))
     return tuple(part.transpose(inverse(axes)) for part in parts)
+
+
+def outline(g: OnnxBuilder, x: Tensor) -> Constant:
+    """Return zeros like `x`, to see what is left when little or nothing is taken."""
+    assert isinstance(x, Value)
+    zero = np.zeros((), x.dtype)
+    return Constant(
+        tuple(
+            np.broadcast_to(zero, [dim[binding] for dim in x.shape])
+            for binding in range(g.bindings)
+        )
+    )
 
 
 @onnx_op("Slice", since=1)
@@ -266,9 +287,15 @@ def sliced(
     g: OnnxBuilder, x: Tensor, starts: Any, ends: Any, axes: Any, steps: Any
 ) -> Tensor:
     """Return ranges of some axes; whole axes are left alone."""
+    where = _selection(x.rank, starts, ends, axes, steps)
     if isinstance(x, Constant):
-        where = _selection(x.rank, starts, ends, axes, steps)
         return x.map(lambda array: array[where])
+    left = outline(g, x).map(lambda array: array[where])
+    pairs = list(zip(x.shape, left.shape, strict=True))
+    if any(not any(after) and len({*before}) == 1 for before, after in pairs):
+        if any(before != after and len({*before}) > 1 for before, after in pairs):
+            raise UnsupportedModelError("it cuts an open size and leaves nothing")
+        return left
     chosen = tuple(range(len(starts))) if axes is None else tuple(axes)
     stride = (1,) * len(chosen) if steps is None else tuple(steps)
     ranges = []
@@ -296,11 +323,15 @@ def _range(
     """Return [(axis, start, stop, step)], or nothing if that is the whole axis."""
     size = x.shape[axis]
     parts = [range(*slice(start, end, step).indices(n)) for n in size]
-    if parts == [range(n) for n in size]:
+    fixed = len({*size}) == 1
+    open_ended = end >= FAR and (start == 0 or start <= -FAR)
+    if parts == [range(n) for n in size] and (fixed or open_ended):
         return []
     if not all(parts):
-        raise UnsupportedModelError(f"axis {axis} from {start} to {end} is empty")
-    if len(set(size)) == 1:
+        raise UnsupportedModelError(
+            f"axis {axis} from {start} to {end} is empty for some sizes of the input"
+        )
+    if fixed:
         stop = parts[0].stop if parts[0].stop >= 0 else -size[0] - 1
         return [(axis, parts[0].start, stop, step)]
     return [(axis, start, max(-FAR, min(end, FAR)), step)]
@@ -310,16 +341,14 @@ def _range(
 def Gather(g: OnnxBuilder, data: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
     """Take one element of an axis, or every so-manyth of a range."""
     if isinstance(data, Constant) and isinstance(indices, Constant):
-        return g.fold(
-            lambda a, i: np.take(a, i.astype(np.int64), axis), (data, indices)
-        )[0]
+        return g.fold(lambda a, i: _gathered(a, i, axis), (data, indices))[0]
     axis = g.axis(axis, data.rank)
-    if isinstance(data, Constant) or isinstance(indices, Value) or g.loose(data):
+    if isinstance(data, Constant) or isinstance(indices, Value):
         g.one_picture_at_a_time(data, (axis,))
         return g.operate(ops.Gather(axis), data, indices)
     chosen = g.array(indices, "its indices").astype(np.int64)
     if not chosen.size:
-        raise UnsupportedModelError("it takes nothing")
+        return outline(g, data).map(lambda array: np.take(array, chosen, axis))
     size = g.fixed(data.shape[axis], "the size it takes from")
     flat = np.where(chosen < 0, chosen + size, chosen).reshape(-1)
     if flat.min() < 0 or flat.max() >= size:
@@ -388,12 +417,21 @@ def Pad(
     return padded(g, data, numbers, mode, value)
 
 
+def _gathered(array: Array, indices: Array, axis: int) -> Array:
+    size = max(array.shape[axis], 1)
+    bounded([array.size // size, indices.size])
+    return np.take(array, indices.astype(np.int64), axis)
+
+
 def padded(g: OnnxBuilder, x: Tensor, pads: Ints, mode: Any, value: float) -> Tensor:
     """Return `x` padded; negative numbers cut off."""
     if len(pads) != 2 * x.rank:
         raise UnsupportedModelError(f"pads {list(pads)} for a tensor of rank {x.rank}")
     pairs = list(zip(pads[: x.rank], pads[x.rank :], strict=True))
     if isinstance(x, Constant):
+        for array in x.arrays:
+            grown = zip(array.shape, pairs, strict=True)
+            bounded([max(0, size + sum(pair)) for size, pair in grown])
         settings: Any = {"constant_values": value} if mode == "constant" else {}
         return x.map(lambda array: np.pad(array, pairs, mode, **settings))
     cropped = [axis for axis, pair in enumerate(pairs) if min(pair) < 0]

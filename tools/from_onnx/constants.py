@@ -52,8 +52,6 @@ def Shape(
     g: OnnxBuilder, data: Tensor, *, start: int = 0, end: int | None = None
 ) -> Tensor:
     """Return the sizes, as far as they are open under each binding."""
-    if g.loose(data):
-        raise UnsupportedModelError("it asks for a size that depends on the values")
     shape = data.shape[start:end]
     return ConstantTensor(
         tuple(np.array([d[b] for d in shape], np.int64) for b in range(g.bindings))
@@ -63,8 +61,6 @@ def Shape(
 @onnx_op("Size")
 def Size(g: OnnxBuilder, data: Tensor) -> Tensor:
     """Return the number of elements."""
-    if g.loose(data):
-        raise UnsupportedModelError("it asks for a size that depends on the values")
     return ConstantTensor(
         tuple(
             np.array(math.prod(d[b] for d in data.shape), np.int64)
@@ -79,6 +75,36 @@ def If(g: OnnxBuilder, cond: Tensor, *, then_branch: Any, else_branch: Any) -> A
     taken = bool(g.array(cond, "its condition").reshape(-1)[0])
     results = g.inline(then_branch if taken else else_branch)
     return results if len(results) > 1 else results[0]
+
+
+@onnx_op("Loop")
+def Loop(g: OnnxBuilder, *inputs: Tensor | None, body: Any) -> Any:
+    """Refuse what repeats nodes."""
+    raise UnsupportedModelError("it repeats nodes, and a plan has a fixed list of them")
+
+
+@onnx_op("Scan")
+def Scan(
+    g: OnnxBuilder,
+    *inputs: Tensor | None,
+    body: Any,
+    num_scan_inputs: int,
+    directions: Ints = (),
+    scan_input_axes: Ints = (),
+    scan_input_directions: Ints = (),
+    scan_output_axes: Ints = (),
+    scan_output_directions: Ints = (),
+) -> Any:
+    """Refuse what repeats nodes."""
+    return Loop(g, *inputs, body=body)
+
+
+@folded("BitShift", since=11)
+def BitShift(X: Array, Y: Array, *, direction: Any) -> Array:
+    """Move bits up (LEFT) or down; those that leave the number are lost."""
+    bounded(np.broadcast_shapes(X.shape, Y.shape))
+    shift = np.left_shift if direction == "LEFT" else np.right_shift
+    return np.asarray(shift(X, Y))
 
 
 @folded("ConstantOfShape")
@@ -160,6 +186,7 @@ def GatherND(data: Array, indices: Array, *, batch_dims: int = 0) -> Array:
     """Take elements by their places."""
     if batch_dims:
         raise UnsupportedModelError(f"batch_dims {batch_dims}")
+    bounded([*indices.shape[:-1], *data.shape[indices.shape[-1] :]])
     found: Array = data[tuple(np.moveaxis(indices, -1, 0))]
     return found
 
@@ -168,7 +195,7 @@ def _register_reduction(name: str, function: Callable[..., Any]) -> None:
     @folded(name)
     def reduction_1(data: Array, *, axes: Ints | None = None, keepdims: int = 1) -> Any:
         chosen = None if axes is None else tuple(axes)
-        return function(data, axis=chosen, keepdims=bool(keepdims))
+        return _applied(function, data, chosen, keepdims)
 
     @folded(name, since=13 if name == "ReduceSum" else 18)
     def reduction(
@@ -181,20 +208,43 @@ def _register_reduction(name: str, function: Callable[..., Any]) -> None:
         chosen = () if axes is None else tuple(int(n) for n in axes)
         if not chosen and noop_with_empty_axes:
             return data
-        return function(data, axis=chosen or None, keepdims=bool(keepdims))
+        return _applied(function, data, chosen or None, keepdims)
 
 
-def _norm(data: Array, **settings: Any) -> Any:
-    return np.sqrt(np.square(data).sum(**settings))
+def _applied(
+    function: Callable[..., Any], data: Array, axes: Ints | None, keepdims: int
+) -> Any:
+    """Return the reduction, computed in no less than float64, in the type of `data`."""
+    exact = data.astype(np.float64) if data.dtype.kind == "f" else data
+    return function(exact, axis=axes, keepdims=bool(keepdims)).astype(data.dtype)
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return the least and the greatest number of an element type."""
+    if dtype.kind == "f":
+        return -np.inf, np.inf
+    if dtype.kind == "b":
+        return False, True
+    return np.iinfo(dtype).min, np.iinfo(dtype).max
+
+
+def _logarithm(array: Any) -> Any:
+    with np.errstate(divide="ignore"):
+        return np.log(array)
 
 
 REDUCTIONS: dict[str, Callable[..., Any]] = {
     "ReduceSum": np.sum,
     "ReduceProd": np.prod,
-    "ReduceMax": np.max,
-    "ReduceMin": np.min,
-    "ReduceL2": _norm,
+    "ReduceMax": lambda x, **how: np.max(x, initial=_limits(x.dtype)[0], **how),
+    "ReduceMin": lambda x, **how: np.min(x, initial=_limits(x.dtype)[1], **how),
+    "ReduceL1": lambda x, **how: np.abs(x).sum(**how),
+    "ReduceL2": lambda x, **how: np.sqrt(np.square(x).sum(**how)),
+    "ReduceSumSquare": lambda x, **how: np.square(x).sum(**how),
+    "ReduceLogSum": lambda x, **how: _logarithm(x.sum(**how)),
+    "ReduceLogSumExp": lambda x, **how: _logarithm(np.exp(x).sum(**how)),
 }
+"""What computes each of constants; of none at all too."""
 
 for _name, _function in REDUCTIONS.items():
     _register_reduction(_name, _function)

@@ -90,8 +90,16 @@ def combined(g: OnnxBuilder, name: str, x: Tensor, y: Tensor) -> Tensor:
 
         return g.fold(bounded_function, (x, y))[0]
     if name == "Pow" and isinstance(x, Value):
-        y = g.cast(y, x.dtype) if x.dtype == "float32" else y
+        y = _exponent(g, y, x.dtype)
     return g.combine(kind(), x, y)
+
+
+def _exponent(g: OnnxBuilder, y: Tensor, dtype: str) -> Tensor:
+    """Return an exponent in the type of its base, unless that loses a fraction."""
+    if dtype == "float32":
+        return g.cast(y, dtype)
+    whole = isinstance(y, Constant) and all((a == np.rint(a)).all() for a in y.arrays)
+    return g.cast(y, dtype) if whole else y
 
 
 def _register_unary(name: str, op: ops.Op) -> None:
@@ -289,7 +297,7 @@ def Celu(g: OnnxBuilder, X: Tensor, *, alpha: float = 1.0) -> Tensor:
     return g.elementwise(ops.Celu(alpha), X)
 
 
-@onnx_op("ThresholdedRelu", since=10)
+@onnx_op("ThresholdedRelu")
 def ThresholdedRelu(g: OnnxBuilder, X: Tensor, *, alpha: float = 1.0) -> Tensor:
     """Keep what is above a threshold."""
     return g.elementwise(ops.ThresholdedRelu(alpha), X)
@@ -350,18 +358,30 @@ def Dropout(
     ratio: Tensor | None = None,
     training_mode: Tensor | None = None,
     *,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Any:
-    """Do nothing, unless it is for training."""
-    if training_mode is not None and g.array(training_mode, "training_mode").any():
-        raise UnsupportedModelError("training_mode is true")
-    return kept(g, data)
+    """Do nothing, unless it is for training and has a seed: each run drops the same."""
+    if training_mode is None or not g.array(training_mode, "training_mode").any():
+        return kept(g, data)
+    rate = 0.5 if ratio is None else float(g.array(ratio, "its ratio").reshape(-1)[0])
+    if rate == 0:
+        return kept(g, data)
+    if seed is None:
+        raise UnsupportedModelError("it drops other elements in every run")
+    mask = np.random.RandomState(seed).uniform(size=mask_shape(g, data)) >= rate
+    factor = (mask / (1 - rate)).astype(np.float32)
+    return g.elementwise(ops.Mul(), data, y=factor), g.constant(mask)
 
 
 def kept(g: OnnxBuilder, x: Tensor) -> tuple[Tensor, ...]:
     """Return a tensor of which nothing is dropped, and the mask if it is read."""
     if g.wanted < 2:
         return (x,)
+    return x, g.constant(np.ones(mask_shape(g, x), np.bool_))
+
+
+def mask_shape(g: OnnxBuilder, x: Tensor) -> tuple[int, ...]:
+    """Return the shape of a mask, which must be known."""
     shape = tuple(g.fixed(dim, "the shape of its mask") for dim in x.shape)
     bounded(shape)
-    return x, g.constant(np.ones(shape, np.bool_))
+    return shape

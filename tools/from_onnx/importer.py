@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import striate
 from striate import Graph
-from striate.errors import StriateError, UnsupportedModelError
+from striate.errors import UnsupportedModelError
 from striate.tools.builder import DTYPES, FLOATS
+from striate.tools.conversion import Conversion, Progress, call, probe
 from striate.tools.from_onnx import (
     axes,
     constants,
@@ -30,14 +29,12 @@ from striate.tools.from_onnx.model import (
     SourceInput,
     SourceModel,
     SourceNode,
-    inferred_shapes,
     read_model,
 )
-from striate.tools.from_onnx.registry import OnnxBuilder, call, find_handler
-from striate.tools.layout import Constant, Tensor, Value, last
-from striate.tools.patterns import rewrite
+from striate.tools.from_onnx.registry import OnnxBuilder, find_handler, operators
+from striate.tools.layout import Tensor, last
 
-OPERATORS = (
+MODULES = (
     axes,
     constants,
     data,
@@ -51,8 +48,7 @@ OPERATORS = (
 )
 """The modules that register operators."""
 
-PROBES = {"N": (2, 3), "D": (24, 32), "H": (224, 256), "W": (192, 320), "L": (224, 288)}
-"""Two sizes to try for what is left open; no two alike, so that each is told apart."""
+__all__ = ["from_onnx", "operators"]
 
 IMAGE_OPERATORS = frozenset(
     (
@@ -119,37 +115,33 @@ KEEPING = frozenset(
 )
 """What leaves axes where they are, besides what is elementwise."""
 
-MALFORMED = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
-"""What an attribute or constant that makes no sense may raise in a handler."""
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass
-class Problem:
-    """An operator that cannot be converted, and where it is."""
-
-    op: str
-    opset: int
-    reason: str
-    nodes: list[str] = field(default_factory=list)
+HINTS = {
+    "NonMaxSuppression": "--cut-outputs NAMES leaves it out, with the boxes and "
+    "scores it reads as outputs",
+}
+"""What the user of an operator that cannot be converted can do."""
 
 
 def from_onnx(
-    path: str | os.PathLike[str],
+    source: Any,
     *,
     io: str = "channels_last",
+    cut_outputs: Sequence[str] = (),
+    cut_inputs: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Graph:
-    """Return the network of an ONNX file.
+    """Return the network of an ONNX model.
 
     Parameters
     ----------
-    path : path
-        The file.
+    source : path, bytes or onnx.ModelProto
+        The file, its contents, or the model itself.
     io : str
         ``"channels_last"``: images go in and come out as (N, H, W, C).
         ``"source"``: as in the file, (N, C, H, W), transposed at the boundary.
+    cut_outputs, cut_inputs : sequence of str
+        Nodes or tensors that become the outputs, and the inputs; what lies behind, or
+        before, is left out.
     progress : callable, optional
         Called with (nodes done, nodes).
 
@@ -161,26 +153,17 @@ def from_onnx(
         If it holds what has no equal here; the message is a table of all of it.
     MissingExtraError
         If the package onnx is not installed.
+    SettingError
+        If there is nothing of the name of a cut.
     """
-    model = read_model(path)
+    model = read_model(source)
+    if cut_outputs or cut_inputs:
+        model = model.cut(cut_outputs, cut_inputs)
     fixed = _fixed_batch(model.graph.inputs)
-    for batch in (None,) if fixed is None else (fixed, None):
-        walk = _Walk(model, Path(path), io, batch, progress)
-        try:
-            graph = walk.run()
-            break
-        except UnsupportedModelError:
-            if batch is None:
-                raise
-    graph.provenance = {
-        "name": graph.name,
-        "source_framework": "onnx",
-        "source_format": f"IR {model.ir_version}, opset {walk.opset}",
-        "source_sha256": model.sha256,
-        "converter": f"striate {striate.__version__}",
-    }
-    graph.metadata["conversion"] = walk.summary(graph)
-    return graph
+    if fixed is not None:
+        with suppress(UnsupportedModelError):
+            return _Walk(model, io, fixed, progress).run()
+    return _Walk(model, io, None, progress).run()
 
 
 def _fixed_batch(inputs: Sequence[SourceInput]) -> int | None:
@@ -194,80 +177,54 @@ class _Walk:
     """One pass over a model's nodes."""
 
     def __init__(
-        self,
-        model: SourceModel,
-        path: Path,
-        io: str,
-        batch: int | None,
-        progress: Progress | None,
+        self, model: SourceModel, io: str, batch: int | None, progress: Progress | None
     ) -> None:
         self.model = model
-        self.path = path
         self.io = io
         self.batch = batch
-        self.progress = progress
         self.opset = model.opsets.get("", 1)
-        self.problems: list[Problem] = []
-        self.folded: Counter[str] = Counter()
-        self.free: Counter[str] = Counter()
+        self.account = Conversion(
+            model.name,
+            "onnx",
+            len(model.graph.nodes),
+            progress,
+            hints=HINTS,
+            version="opset",
+            layers="nodes",
+        )
         self.values: dict[str, Tensor | None] = {}
-        self.done = 0
         self.symbols: dict[str, tuple[int, int]] = {}
         self.letters: dict[str, str] = {}
-        self.orders: list[tuple[int, ...]] = []
-        self.patterns: Counter[str] = Counter()
-        self.inferred: dict[str, tuple[int | str | None, ...]] | None = None
 
     def run(self) -> Graph:
         """Return the graph; raise `UnsupportedModelError` telling all it cannot."""
         source = self.model.graph
-        shapes = [self._shape(entry) for entry in source.inputs]
-        self.g = OnnxBuilder(self.symbols, self.opset, self.batch)
-        self.g.inline = self._inline
-        for entry, shape in zip(source.inputs, shapes, strict=True):
-            self._input(entry, shape)
+        account = self.account
+        with account.located():
+            shapes = [self._shape(entry) for entry in source.inputs]
+            self.g = OnnxBuilder(self.symbols, self.opset, self.batch)
+            self.g.inline = self._inline
+            for entry, shape in zip(source.inputs, shapes, strict=True):
+                self._input(entry, shape)
         self._nodes(source)
-        if self.problems:
-            raise UnsupportedModelError(_table(str(self.path), self.problems))
-        try:
+        account.require_supported()
+        with account.located():
             self._outputs(source)
-            name = "".join(filter(str.isprintable, self.path.stem))
-            graph, self.patterns = rewrite(self.g.graph(name))
-        except StriateError as error:
-            raise UnsupportedModelError(f"{self.path}: {error}") from None
-        return graph
-
-    def summary(self, graph: Graph) -> dict[str, Any]:
-        """Return what was done, as plain JSON values."""
-        source = self.model.graph
-        notes = [*self.model.notes, *self.g.notes]
+        account.folded.pop("Constant", None)
+        account.notes += self.model.notes
         if self.batch is None and _fixed_batch(source.inputs):
-            notes.append("the batch size stays 1, as in the file")
-        originals = [*(entry.name for entry in source.inputs), *source.outputs]
-        names = [*(entry.name for entry in graph.inputs), *graph.outputs]
-        return {
-            "nodes_in": len(source.nodes),
-            "nodes_out": len(graph.nodes),
-            "parameters": sum(array.size for array in graph.params.values()),
-            "transposes": self.g.transposes,
-            "constants": dict(self.folded),
-            "free": dict(self.free),
-            "patterns": dict(self.patterns),
-            "notes": notes,
-            "order": {
-                name: {"source": original, "axes": list(axes)}
-                for original, name, axes in zip(
-                    originals, names, self.orders, strict=True
-                )
-            },
-        }
+            self.g.note("the batch size stays 1, as in the file")
+        return account.finish(
+            self.g,
+            Path(self.model.name).stem,
+            source_format=f"IR {self.model.ir_version}, opset {self.opset}",
+            **self.model.provenance,
+        )
 
     def _shape(self, entry: SourceInput) -> tuple[int | str, ...]:
         """Return an input's shape with a symbol for each size the file leaves open."""
         if entry.shape is None:
-            raise UnsupportedModelError(
-                f"{self.path}: input {entry.name!r} has no shape"
-            )
+            raise UnsupportedModelError(f"input {entry.name!r} has no shape")
         rank = len(entry.shape)
         letters = {3: "NCL", 4: "NCHW", 5: "NCDHW"}.get(rank, "N")
         shape: list[int | str] = []
@@ -282,17 +239,9 @@ class _Walk:
             if isinstance(size, str):
                 symbol = self.letters.setdefault(size, symbol)
             if symbol not in self.symbols:
-                self.symbols[symbol] = self._probe(letter)
+                self.symbols[symbol] = probe(letter, self.symbols)
             shape.append(symbol)
         return tuple(shape)
-
-    def _probe(self, letter: str) -> tuple[int, int]:
-        """Return two sizes for a symbol that no other has."""
-        used = {size for sizes in self.symbols.values() for size in sizes}
-        first, second = PROBES.get(letter, (224, 256))
-        while {first, second} & used:
-            first, second = first + 32, second + 64
-        return first, second
 
     def _input(self, entry: SourceInput, shape: tuple[int | str, ...]) -> None:
         stored = tuple(range(len(shape)))
@@ -300,13 +249,13 @@ class _Walk:
             stored = self._input_order(entry.name, len(shape))
         if entry.dtype not in (*FLOATS, *DTYPES):
             raise UnsupportedModelError(
-                f"{self.path}: input {entry.name!r} has {entry.dtype} elements"
+                f"input {entry.name!r} has {entry.dtype} elements"
             )
         value = self.g.input(entry.name, shape, stored, entry.dtype)
         if entry.dtype in FLOATS[1:]:
             self.g.note(f"input {entry.name!r} takes float32, not {entry.dtype}")
         self.values[entry.name] = value
-        self.orders.append(stored)
+        self.account.orders.append((entry.name, stored))
 
     def _input_order(self, name: str, rank: int) -> tuple[int, ...]:
         """Return the order of an input's axes that its first reader wants.
@@ -346,37 +295,23 @@ class _Walk:
             counts[node.op] += 1
             label = node.name.removeprefix("node_") or f"{node.op}_{counts[node.op]}"
             self._node(node, label, used)
-            self.done += 1
-            if self.progress:
-                self.progress(self.done, len(self.model.graph.nodes))
 
     def _node(self, node: SourceNode, label: str, used: set[str]) -> None:
         wanted = [i for i, name in enumerate(node.outputs) if name in used]
-        before = len(self.g.nodes)
-        try:
-            results = self._results(node, label, max(wanted, default=0) + 1)
-        except StriateError as error:
-            self._problem(node, label, str(error))
-        except MALFORMED as error:
-            self._problem(node, label, f"{type(error).__name__}: {error}")
-        else:
-            emitted = len(self.g.nodes) > before
-            read = [self.values.get(name) for name in node.inputs]
-            for name, result in zip(node.outputs, results, strict=False):
-                if isinstance(result, Value):
-                    if not emitted and not any(result is value for value in read):
-                        result = replace(result, label=label)
-                    self.g.prefer(result, label)
-                self.values[name] = result
-            self._count(node, results, emitted)
-            return
-        for name in node.outputs:
-            self.values[name] = self._assumed(name)
+        results = self.account.node(
+            self.g,
+            f"{node.domain}::{node.op}" if node.domain else node.op,
+            label,
+            lambda: self._results(node, max(wanted, default=0) + 1),
+            reads=[self.values.get(name) for name in node.inputs],
+            outputs=node.outputs,
+            version=str(self.model.opsets.get(node.domain, 1)),
+        )
+        if results is None:
+            results = tuple(self._assumed(name) for name in node.outputs)
+        self.values.update(zip(node.outputs, results, strict=False))
 
-    def _results(
-        self, node: SourceNode, label: str, count: int
-    ) -> tuple[Tensor | None, ...]:
-        self.g.site = label
+    def _results(self, node: SourceNode, count: int) -> tuple[Tensor | None, ...]:
         self.g.results = len(node.outputs)
         self.g.wanted = count
         opset = self.model.opsets.get(node.domain, 1)
@@ -396,23 +331,12 @@ class _Walk:
         results = found if isinstance(found, tuple) else (found,)
         if len(results) < count:
             raise UnsupportedModelError(f"its output {count} is not computed here")
-        return results
-
-    def _problem(self, node: SourceNode, label: str, reason: str) -> None:
-        op = f"{node.domain}::{node.op}" if node.domain else node.op
-        opset = self.model.opsets.get(node.domain, 1)
-        for problem in self.problems:
-            if (problem.op, problem.reason) == (op, reason):
-                problem.nodes.append(label)
-                return
-        self.problems.append(Problem(op, opset, reason, [label]))
+        return results[: len(node.outputs)]
 
     def _assumed(self, name: str) -> Tensor | None:
         """Return a stand-in for what could not be converted, to look on behind it."""
-        if self.inferred is None:
-            self.inferred = inferred_shapes(self.path)
         shape: list[int | str] = []
-        for axis, size in enumerate(self.inferred.get(name, (None,))):
+        for axis, size in enumerate(self.model.shapes.get(name, (None,))):
             symbol = self.letters.get(size) if isinstance(size, str) else size
             if axis == 0 and self.batch is not None and size == self.batch:
                 symbol = "N"
@@ -420,16 +344,6 @@ class _Walk:
                 return None
             shape.append(symbol)
         return self.g.input(name, shape, range(len(shape)))
-
-    def _count(
-        self, node: SourceNode, results: Sequence[Tensor | None], emitted: bool
-    ) -> None:
-        known = [result for result in results if result is not None]
-        if known and all(isinstance(result, Constant) for result in known):
-            if node.op != "Constant":
-                self.folded[node.op] += 1
-        elif known and not emitted:
-            self.free[node.op] += 1
 
     def _inline(self, branch: SourceGraph) -> tuple[Tensor, ...]:
         """Convert a branch in place and return its results."""
@@ -446,32 +360,4 @@ class _Walk:
             x = self.values.get(name)
             if x is None:
                 raise UnsupportedModelError(f"no node computes the output {name!r}")
-            axes = tuple(range(x.rank))
-            if self.io == "channels_last" and 3 <= x.rank <= 5:
-                axes = last(x.rank) if self.g.order(x) == last(x.rank) else axes
-            self.g.site = name
-            self.g.output(x.transpose(axes), name)
-            self.orders.append(axes)
-
-
-def _table(path: str, problems: Sequence[Problem]) -> str:
-    """Return one table of everything that cannot be converted."""
-    count = sum(len(problem.nodes) for problem in problems)
-    rows = [("operator", "opset", "count", "reason", "nodes")]
-    for problem in sorted(problems, key=lambda p: (-len(p.nodes), p.op)):
-        names = ", ".join(problem.nodes[:5]) + (", ..." if problem.nodes[5:] else "")
-        rows.append(
-            (
-                problem.op,
-                str(problem.opset),
-                str(len(problem.nodes)),
-                problem.reason,
-                names,
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[4]])
-        for row in rows
-    ]
-    return "\n".join([f"{path}: {count} nodes cannot be converted", *lines])
+            self.account.output(self.g, x, name, self.io)

@@ -14,6 +14,8 @@ import numpy as np
 from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.spec import Array
+from striate.tools.builder import bounded
+from striate.tools.from_onnx.axes import mean
 from striate.tools.from_onnx.registry import OnnxBuilder, onnx_op
 from striate.tools.layout import Constant, Tensor, Value, inverse
 
@@ -33,6 +35,42 @@ def padding(auto_pad: str, pads: Ints | None, rank: int) -> Any:
     if min(pads) < 0:
         raise UnsupportedModelError(f"negative pads {list(pads)}")
     return tuple(zip(pads[:rank], pads[rank:], strict=True))
+
+
+def window_padding(auto_pad: str, pads: Ints | None, span: Ints, strides: Ints) -> Any:
+    """Return the padding of sliding windows; refuse what has no agreed meaning.
+
+    By ONNX's definition automatic padding is less than none where windows do not meet;
+    some runtimes cut off as much and some cut off nothing.
+
+    Parameters
+    ----------
+    span : tuple of int
+        How many positions a window spans along each axis.
+    """
+    apart = strides * len(span) if len(strides) == 1 else strides
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER") and any(
+        s > k + 1 for s, k in zip(apart, span, strict=True)
+    ):
+        raise UnsupportedModelError(
+            f"auto_pad {auto_pad!r} of windows of {list(span)}, {list(apart)} apart"
+        )
+    return padding(auto_pad, pads, len(span))
+
+
+def pool_padding(
+    auto_pad: str, pads: Ints | None, kernel: Ints, strides: Ints, dilations: Ints
+) -> Any:
+    """Return a pooling's padding; not all runtimes see that dilated windows span more.
+
+    Parameters
+    ----------
+    auto_pad, pads, kernel, strides, dilations
+        As the operators have them.
+    """
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER") and {*dilations} != {1}:
+        raise UnsupportedModelError(f"auto_pad {auto_pad!r} of dilated windows")
+    return window_padding(auto_pad, pads, kernel, strides)
 
 
 def image(x: Tensor, name: str) -> Tensor:
@@ -68,7 +106,10 @@ def Conv(
             f"kernel_shape {list(kernel_shape)} for a kernel of {weights.shape}"
         )
     rank = X.rank - 2
-    op = ops.Conv(strides, dilations, padding(auto_pad, pads, rank), group)
+    spread = dilations * rank if len(dilations) == 1 else dilations
+    span = [d * (k - 1) + 1 for d, k in zip(spread, weights.shape[2:], strict=True)]
+    sides = window_padding(auto_pad, pads, tuple(span), strides)
+    op = ops.Conv(strides, dilations, sides, group)
     kernel = weights.transpose(*range(2, 2 + rank), 1, 0)
     bias = None if B is None else g.array(B, "its bias")
     return g.apply(op, x, kernel=kernel, bias=bias).channels_first()
@@ -88,7 +129,7 @@ def MaxPool(
     strides: Ints = (1,),
 ) -> Any:
     """Take the largest value of each window, and where it was if that is read."""
-    sides = padding(auto_pad, pads, X.rank - 2)
+    sides = pool_padding(auto_pad, pads, kernel_shape, strides, dilations)
     if g.wanted > 1:
         order: Any = "channels_first_columns" if storage_order else "channels_first"
         both = ops.MaxPoolIndices(
@@ -114,7 +155,7 @@ def AveragePool(
     strides: Ints = (1,),
 ) -> Tensor:
     """Average each window."""
-    sides = padding(auto_pad, pads, X.rank - 2)
+    sides = pool_padding(auto_pad, pads, kernel_shape, strides, dilations)
     op = ops.AveragePool(
         kernel_shape,
         strides,
@@ -172,11 +213,17 @@ def dense(
     return y.transpose(inverse(axes))
 
 
+def _multiplied(a: Array, b: Array) -> Any:
+    batches = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    bounded([*batches, *a.shape[-2:-1], *b.shape[-1:]])
+    return a @ b
+
+
 @onnx_op("MatMul")
 def MatMul(g: OnnxBuilder, A: Tensor, B: Tensor) -> Tensor:
     """Multiply by a constant matrix on either side."""
     if isinstance(A, Constant) and isinstance(B, Constant):
-        return Constant(tuple(a @ b for a, b in zip(A.arrays, B.arrays, strict=True)))
+        return g.fold(_multiplied, (A, B))[0]
     if isinstance(B, Constant) and B.rank == 2 and A.rank >= 2:
         return dense(g, A, g.array(B, "its matrix"))
     if isinstance(A, Constant) and A.rank == 2 and B.rank >= 2:
@@ -268,11 +315,42 @@ def BatchNormalization(
     momentum: float = 0.9,
     spatial: int = 1,
     training_mode: int = 0,
-) -> Tensor:
-    """Normalise with fixed statistics."""
+) -> Any:
+    """Normalise with fixed statistics, or with those of the batch."""
+    weights = (scale, B, input_mean, input_var)
     if training_mode:
-        raise UnsupportedModelError("training_mode = 1")
-    return normalise(g, X, (scale, B, input_mean, input_var), epsilon, spatial)
+        return of_the_batch(g, X, weights, epsilon, momentum)
+    return normalise(g, X, weights, epsilon, spatial)
+
+
+def of_the_batch(
+    g: OnnxBuilder,
+    x: Tensor,
+    weights: tuple[Tensor, ...],
+    epsilon: float,
+    momentum: float,
+) -> tuple[Tensor, ...]:
+    """Return `x` normalised with its own statistics, and the running ones."""
+    ones = (1,) * g.bindings
+    column = (g.fixed(x.shape[1], "its number of channels"),) * g.bindings
+    axes = tuple(axis for axis in range(x.rank) if axis != 1)
+    centre = mean(g, x, axes, keepdims=1)
+    distance = g.combine(ops.Sub(), x, centre)
+    variance = mean(g, g.combine(ops.Mul(), distance, distance), axes, keepdims=1)
+    deviation = g.elementwise(
+        ops.Sqrt(), g.combine(ops.Add(), variance, g.number(epsilon))
+    )
+    spread = [g.reshape(w, (column, *(ones,) * (x.rank - 2))) for w in weights[:2]]
+    y = g.combine(ops.Mul(), g.combine(ops.Div(), distance, deviation), spread[0])
+    running = [
+        g.combine(
+            ops.Add(),
+            g.combine(ops.Mul(), old, g.number(momentum)),
+            g.combine(ops.Mul(), g.reshape(new, (column,)), g.number(1 - momentum)),
+        )
+        for old, new in zip(weights[2:], (centre, variance), strict=True)
+    ]
+    return (g.combine(ops.Add(), y, spread[1]), *running)
 
 
 def normalise(

@@ -5,14 +5,26 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
-from striate.errors import MissingExtraError, ModelFormatError, UnsupportedModelError
+from striate.errors import (
+    MissingExtraError,
+    ModelFormatError,
+    SettingError,
+    UnsupportedModelError,
+)
 from striate.spec import Array
+from striate.tools.builder import sanitised
+from striate.tools.conversion import sha256_of, upstream
+
+OVERLAP = 2
+"""How many times its own size the tensors may take of a file of external data."""
 
 TENSORS = {
     1: "float32",
@@ -75,17 +87,121 @@ class SourceGraph:
 
 @dataclass(frozen=True)
 class SourceModel:
-    """What an ONNX file says."""
+    """What an ONNX file says.
 
+    Parameters
+    ----------
+    name : str
+        Its path, or the network's name where there is no file.
+    graph : SourceGraph
+        The network.
+    ir_version : int
+        The version of the format.
+    opsets : dict
+        Domain to version of its operators.
+    provenance : dict
+        What files it was read from: ``source_sha256``, ``data_sha256``.
+    proto : callable
+        Returns the protobuf message again.
+    notes : list of str
+        What a user should know.
+    """
+
+    name: str
     graph: SourceGraph
     ir_version: int
     opsets: Mapping[str, int]
-    sha256: str
+    provenance: Mapping[str, Any]
+    proto: Callable[[], Any]
     notes: list[str] = field(default_factory=list)
 
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int | str | None, ...]]:
+        """The shapes that ONNX's own inference finds, as far as it does."""
+        return {entry.name: sizes for entry, sizes in self._inferred if sizes}
 
-def read_model(path: str | os.PathLike[str]) -> SourceModel:
-    """Return the contents of an ONNX file.
+    @cached_property
+    def _inferred(self) -> list[tuple[Any, tuple[int | str | None, ...] | None]]:
+        import onnx
+
+        try:
+            graph = onnx.shape_inference.infer_shapes(self.proto()).graph
+        except Exception:
+            return []
+        return [
+            (entry, _sizes(entry))
+            for entry in (*graph.input, *graph.value_info, *graph.output)
+        ]
+
+    def cut(self, outputs: Sequence[str], inputs: Sequence[str]) -> SourceModel:
+        """Return the part between some nodes or tensors.
+
+        Parameters
+        ----------
+        outputs : sequence of str
+            Nodes or tensors that become the outputs; none to keep those there are.
+        inputs : sequence of str
+            Nodes or tensors that become inputs.
+
+        Raises
+        ------
+        SettingError
+            If there is nothing of that name.
+        """
+        graph = self.graph
+        wanted = [t for name in outputs for t in self._tensors(name)]
+        given = [t for name in inputs for t in self._tensors(name)]
+        ends = tuple(dict.fromkeys(wanted)) or graph.outputs
+        kept = upstream(
+            [(reads(node), node.outputs) for node in graph.nodes], ends, given
+        )
+        nodes = tuple(graph.nodes[index] for index in kept)
+        needed = {*ends, *(name for node in nodes for name in reads(node))}
+        entries = [entry for entry in graph.inputs if entry.name in needed]
+        known = {entry.name for entry in entries}
+        entries += [self._given(name) for name in given if name not in known]
+        return replace(
+            self, graph=replace(graph, nodes=nodes, inputs=tuple(entries), outputs=ends)
+        )
+
+    def _tensors(self, name: str) -> tuple[str, ...]:
+        """Return the tensors that the name of a node or of a tensor stands for."""
+        graph = self.graph
+        tensors = {output for node in graph.nodes for output in node.outputs}
+        tensors.update(entry.name for entry in graph.inputs)
+        if name in tensors:
+            return (name,)
+        for node in graph.nodes:
+            if node.name and name in (node.name, sanitised(node.name)):
+                return tuple(filter(None, node.outputs))
+        raise SettingError(f"{self.name}: no node or tensor {name!r} to cut at")
+
+    def _given(self, name: str) -> SourceInput:
+        for entry, sizes in self._inferred:
+            if entry.name == name:
+                dtype = entry.type.tensor_type.elem_type
+                return SourceInput(name, sizes, TENSORS.get(dtype, f"type {dtype}"))
+        return SourceInput(name, None, "float32")
+
+
+def reads(node: SourceNode) -> tuple[str, ...]:
+    """Return the tensors a node reads, those of its branches included."""
+    branches = [a for a in node.attributes.values() if isinstance(a, SourceGraph)]
+    inner = (
+        name
+        for branch in branches
+        for name in (*branch.outputs, *(r for n in branch.nodes for r in reads(n)))
+    )
+    return (*node.inputs, *inner)
+
+
+def read_model(source: Any) -> SourceModel:
+    """Return the contents of an ONNX model.
+
+    Parameters
+    ----------
+    source : path, bytes or onnx.ModelProto
+        The file, its contents, or the model itself.
 
     Raises
     ------
@@ -102,37 +218,56 @@ def read_model(path: str | os.PathLike[str]) -> SourceModel:
         raise MissingExtraError(
             'reading ONNX files needs onnx: pip install "striate[onnx]"'
         ) from error
-    path = Path(path)
-    data = _contents(path)
-    try:
-        proto = onnx.ModelProto.FromString(data)
-    except Exception as error:
-        raise _refused(path, f"not a whole ONNX file: {_line(error)}") from None
+    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
+    name = str(path or "<bytes>")
+    provenance: dict[str, Any] = {}
+    if isinstance(source, onnx.ModelProto):
+        name, proto = source.graph.name or "onnx", source
+    else:
+        data = _contents(path) if path else bytes(source)
+        provenance["source_sha256"] = hashlib.sha256(data).hexdigest()
+        proto = _parsed(data, name)
+        del data
     if not proto.ir_version or not proto.graph.node:
-        raise _refused(path, "not an ONNX file: found no nodes in it")
-    digest = hashlib.sha256(data).hexdigest()
-    del data
+        raise _refused(name, "not an ONNX file: found no nodes in it")
+    original = proto
     if proto.functions:
-        proto = _inlined(proto, path)
-    reader = _Reader(path)
+        proto = _inlined(proto, name)
+    reader = _Reader(name, path)
+    graph = reader.graph(proto.graph)
+    if reader.data:
+        provenance["data_sha256"] = {
+            file.name: sha256_of(file) for file in sorted(reader.data)
+        }
     return SourceModel(
-        graph=reader.graph(proto.graph),
+        name=name,
+        graph=graph,
         ir_version=proto.ir_version,
         opsets={_domain(text(o.domain)): o.version for o in proto.opset_import}
         or {"": 1},
-        sha256=digest,
+        provenance=provenance,
+        proto=(lambda: _parsed(_contents(path), name)) if path else lambda: original,
         notes=sorted(reader.notes),
     )
 
 
-def _inlined(proto: Any, path: Path) -> Any:
+def _parsed(data: bytes, name: str) -> Any:
+    import onnx
+
+    try:
+        return onnx.ModelProto.FromString(data)
+    except Exception as error:
+        raise _refused(name, f"not a whole ONNX file: {_line(error)}") from None
+
+
+def _inlined(proto: Any, name: str) -> Any:
     """Return the model with its own functions written out."""
     from onnx.inliner import inline_local_functions
 
     try:
         return inline_local_functions(proto)
     except Exception as error:
-        raise _refused(path, f"bad functions: {_line(error)}") from None
+        raise _refused(name, f"bad functions: {_line(error)}") from None
 
 
 def _contents(path: Path) -> bytes:
@@ -148,8 +283,10 @@ def _contents(path: Path) -> bytes:
         raise _refused(path, f"cannot read: {error.strerror}", "not_a_file") from None
 
 
-def _refused(path: Path, message: str, code: str = "not_onnx") -> ModelFormatError:
-    return ModelFormatError(message, code=code, path=str(path))
+def _refused(
+    name: str | Path, message: str, code: str = "not_onnx"
+) -> ModelFormatError:
+    return ModelFormatError(message, code=code, path=str(name))
 
 
 def _line(error: Exception) -> str:
@@ -163,13 +300,16 @@ def _domain(domain: str) -> str:
 class _Reader:
     """Turns protobuf messages into the classes above."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, name: str, path: Path | None) -> None:
+        self.name = name
         self.path = path
         self.notes: set[str] = set()
+        self.data: Counter[Path] = Counter()
+        self._regions: dict[tuple[Path, int, str, tuple[int, ...]], Array] = {}
 
     def graph(self, proto: Any) -> SourceGraph:
         if proto.sparse_initializer:
-            raise UnsupportedModelError(f"{self.path}: it holds sparse weights")
+            raise UnsupportedModelError(f"{self.name}: it holds sparse weights")
         constants = {
             text(tensor.name): self.array(tensor) for tensor in proto.initializer
         }
@@ -198,7 +338,7 @@ class _Reader:
         tensor = proto.type.tensor_type
         if not proto.type.HasField("tensor_type"):
             raise UnsupportedModelError(
-                f"{self.path}: input {proto.name!r} is no tensor"
+                f"{self.name}: input {proto.name!r} is no tensor"
             )
         dtype = TENSORS.get(tensor.elem_type, f"type {tensor.elem_type}")
         return SourceInput(text(proto.name), _sizes(proto), dtype)
@@ -242,8 +382,10 @@ class _Reader:
             kinds = TensorProto.DataType.DESCRIPTOR.values_by_number
             kind = kinds[tensor.data_type].name if tensor.data_type in kinds else "?"
             raise UnsupportedModelError(
-                f"{self.path}: {name} holds {kind.lower()} elements"
+                f"{self.name}: {name} holds {kind.lower()} elements"
             )
+        if min(tensor.dims, default=0) < 0:
+            raise _refused(self.name, f"{name}: shape {tuple(tensor.dims)}", "tensor")
         try:
             if tensor.data_location == TensorProto.EXTERNAL:
                 array = self.external(tensor, name)
@@ -252,7 +394,7 @@ class _Reader:
         except ModelFormatError:
             raise
         except (ValueError, TypeError) as error:
-            raise _refused(self.path, f"{name}: {_line(error)}", "tensor") from None
+            raise _refused(self.name, f"{name}: {_line(error)}", "tensor") from None
         dtype = TENSORS[tensor.data_type]
         if dtype in ("float16", "bfloat16", "float64"):
             self.notes.add(f"{dtype} weights are stored as float32")
@@ -270,27 +412,37 @@ class _Reader:
         wanted = math.prod(shape) * dtype.itemsize
         offset = int(entries.get("offset") or 0)
         length = int(entries.get("length") or wanted)
-        if min(shape, default=0) < 0 or length != wanted or offset < 0:
-            raise _refused(
-                self.path,
-                f"{name}: {length} bytes at {offset} for shape {shape} of {dtype}",
-                "external_data",
+        if length != wanted or offset < 0:
+            raise self.refused(
+                f"{name}: {length} bytes at {offset} for shape {shape} of {dtype}"
             )
         size = path.stat().st_size
         if offset + length > size:
-            raise _refused(
-                self.path,
+            raise self.refused(
                 f"{name}: wanted {length} bytes at {offset} of {path.name}, which "
-                f"has {size}",
-                "external_data",
+                f"has {size}"
             )
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(length)
-        return np.frombuffer(data, dtype).reshape(shape)
+        region = (path, offset, str(dtype), shape)
+        if region not in self._regions:
+            self.data[path] += length
+            if self.data[path] > OVERLAP * size:
+                raise self.refused(f"{name}: its data overlaps that of other tensors")
+            with path.open("rb") as file:
+                file.seek(offset)
+                data = file.read(length)
+            self._regions[region] = np.frombuffer(data, dtype).reshape(shape)
+        return self._regions[region]
+
+    def refused(self, message: str) -> ModelFormatError:
+        """Return the error for external data that cannot be read."""
+        return _refused(self.name, message, "external_data")
 
     def confined(self, location: str, name: str) -> Path:
         """Return the file of that name if it lies in the model's folder."""
+        if self.path is None:
+            raise self.refused(
+                f"{name}: its data lies in {location!r}, wanted the path of the model"
+            )
         folder = self.path.resolve().parent
         posix, windows = PurePosixPath(location), PureWindowsPath(location)
         inside = (
@@ -303,16 +455,12 @@ class _Reader:
         )
         path = (folder / location).resolve() if inside else folder
         if not inside or folder not in path.parents:
-            raise _refused(
-                self.path,
+            raise self.refused(
                 f"{name}: its data is said to lie in {location!r}, wanted a file in "
-                "the model's own folder",
-                "external_data",
+                "the model's own folder"
             )
         if not path.is_file():
-            raise _refused(
-                self.path, f"{name}: found no file {location!r}", "external_data"
-            )
+            raise self.refused(f"{name}: found no file {location!r}")
         return path
 
 
@@ -324,24 +472,6 @@ def text(raw: str | bytes) -> str:
 def shortest(number: float) -> float:
     """Return the number of fewest digits that is the same in float32: 0.1, say."""
     return float(str(np.float32(number)))
-
-
-def inferred_shapes(
-    path: str | os.PathLike[str],
-) -> dict[str, tuple[int | str | None, ...]]:
-    """Return the shapes that ONNX's own inference finds for a file's tensors."""
-    import onnx
-
-    try:
-        proto = onnx.load(str(path), load_external_data=False)
-        graph = onnx.shape_inference.infer_shapes(proto).graph
-    except Exception:
-        return {}
-    return {
-        entry.name: shape
-        for entry in (*graph.value_info, *graph.output)
-        if (shape := _sizes(entry)) is not None
-    }
 
 
 def _sizes(entry: Any) -> tuple[int | str | None, ...] | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from striate import ops
+from striate.errors import UnsupportedModelError
 from striate.tools.from_onnx.registry import OnnxBuilder, onnx_op
 from striate.tools.layout import Tensor, Value
 
@@ -95,6 +96,10 @@ def LSTM(
     layout: int = 0,
 ) -> Any:
     """Walk along sequences with long short-term memory."""
+    if clip:
+        raise UnsupportedModelError(
+            f"clip {clip}: whether the memory's activation is clipped is not agreed"
+        )
     fields = settings(
         g, R, direction, activations, activation_alpha, activation_beta, clip, layout
     )

@@ -17,6 +17,7 @@ Handler = Callable[..., Any]
 Function = TypeVar("Function", bound=Handler)
 
 _handlers: dict[tuple[str, str], dict[int, Handler]] = {}
+_folds: dict[str, dict[int, Handler]] = {}
 
 
 def onnx_op(
@@ -52,7 +53,8 @@ def folded(op: str, since: int = 1) -> Callable[[Function], Function]:
             return g.fold(function, tensors, attributes)
 
         setattr(handler, "__signature__", _with_builder(function))  # noqa: B010
-        onnx_op(op, since)(handler)
+        _folds.setdefault(op, {})[since] = handler
+        _handlers.setdefault(("", op), {}).setdefault(since, handler)
         return function
 
     return register
@@ -62,9 +64,8 @@ def computed(op: str, since: int = 1) -> Callable[[Function], Function]:
     """Register a function as `onnx_op`, but fold constants as `folded` says."""
 
     def register(function: Function) -> Function:
-        fold = find_handler(op, "", since)
-
         def handler(g: OnnxBuilder, *tensors: Tensor | None, **attributes: Any) -> Any:
+            fold = _latest(_folds.get(op, {}), since)
             known = all(x is None or isinstance(x, Constant) for x in tensors)
             chosen = fold if fold is not None and known else function
             return chosen(g, *tensors, **attributes)
@@ -90,7 +91,10 @@ def _with_builder(function: Handler) -> inspect.Signature:
 
 def find_handler(op: str, domain: str, opset: int) -> Handler | None:
     """Return the function with the largest `since` that is not above `opset`."""
-    versions = _handlers.get((domain, op), {})
+    return _latest(_handlers.get((domain, op), {}), opset)
+
+
+def _latest(versions: Mapping[int, Handler], opset: int) -> Handler | None:
     fitting = [since for since in versions if since <= opset]
     return versions[max(fitting)] if fitting else None
 
@@ -98,41 +102,6 @@ def find_handler(op: str, domain: str, opset: int) -> Handler | None:
 def operators() -> list[str]:
     """Return the names of the operators that have a function."""
     return sorted(f"{d}::{op}" if d else op for d, op in _handlers)
-
-
-def call(
-    handler: Handler,
-    g: OnnxBuilder,
-    inputs: Sequence[Tensor | None],
-    attributes: Mapping[str, Any],
-) -> Any:
-    """Call a handler with a node's inputs and attributes.
-
-    Raises
-    ------
-    UnsupportedModelError
-        On an attribute or input that the function does not know, or one it lacks.
-    """
-    signature = inspect.signature(handler)
-    positional = [
-        p
-        for p in signature.parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ][1:]
-    open_ended = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
-    known = {p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
-    unknown = sorted(attributes.keys() - known)
-    if unknown:
-        raise UnsupportedModelError(f"attribute {', '.join(unknown)}")
-    if len(inputs) > len(positional) and not open_ended:
-        raise UnsupportedModelError(f"it has {len(inputs)} inputs")
-    for parameter, tensor in zip(positional, inputs, strict=False):
-        if tensor is None and parameter.default is parameter.empty:
-            raise UnsupportedModelError(f"input {parameter.name} is left out")
-    missing = [p.name for p in positional[len(inputs) :] if p.default is p.empty]
-    if missing:
-        raise UnsupportedModelError(f"input {missing[0]} is missing")
-    return handler(g, *inputs, **attributes)
 
 
 class OnnxBuilder(Builder):

@@ -103,6 +103,12 @@ def Resize(
     """Resample to a size or by factors."""
     if exclude_outside and mode == "nearest":
         raise UnsupportedModelError("exclude_outside with the mode nearest")
+    if coordinate_transformation_mode == "tf_half_pixel_for_nn" and (
+        mode != "nearest" or nearest_mode not in ("floor", "round_prefer_floor")
+    ):
+        raise UnsupportedModelError(
+            f"tf_half_pixel_for_nn with the mode {mode}, nearest_mode {nearest_mode}"
+        )
     chosen = tuple(g.axis(a, X.rank) for a in axes) if axes else tuple(range(X.rank))
     numbers: tuple[float, ...] = ()
     wanted: Ints = ()
@@ -116,6 +122,12 @@ def Resize(
     region: tuple[float, ...] = ()
     if coordinate_transformation_mode == "tf_crop_and_resize":
         region = tuple(float(n) for n in g.array(roi, "its roi").reshape(-1))
+        for scale, axis in zip(numbers, chosen, strict=False):
+            if any(n * scale % 1 for n in X.shape[axis]):
+                raise UnsupportedModelError(
+                    f"{coordinate_transformation_mode} by {scale}: which length is "
+                    "meant where it is not whole is not agreed"
+                )
     op = ops.Resize(
         sizes=wanted,
         scales=numbers,
@@ -167,7 +179,7 @@ def resized(g: OnnxBuilder, op: ops.Resize, x: Tensor) -> Tensor:
         raise UnsupportedModelError(f"{count} axes and other scales or sizes")
     if op.region and len(op.region) != 2 * count:
         raise UnsupportedModelError(f"a region of {len(op.region)} for {count} axes")
-    exact = op.coordinates in ("tf_crop_and_resize", "tf_half_pixel_for_nn")
+    exact = op.coordinates == "tf_crop_and_resize"
     kept = [
         i
         for i, axis in enumerate(op.axes)
@@ -176,8 +188,6 @@ def resized(g: OnnxBuilder, op: ops.Resize, x: Tensor) -> Tensor:
         or (op.scales and op.scales[i] != 1)
         or (op.sizes and any(n != op.sizes[i] for n in x.shape[axis]))
     ]
-    if exact and not op.region and 0 in op.axes and op.nearest.endswith("floor"):
-        kept = [i for i in kept if not op.scales or op.scales[i] != 1]
     if not kept:
         return x
     if op.keep_aspect == "stretch" and not exact:
@@ -263,6 +273,11 @@ def AffineGrid(
 ) -> Tensor:
     """Make the grid of an affine map."""
     sizes = g.numbers(size, "its size") or ()
+    if align_corners and 1 in sizes[2:]:
+        raise UnsupportedModelError(
+            f"align_corners for the size {list(sizes)}: where the corners of a size of "
+            "1 lie is not agreed"
+        )
     return g.apply(ops.AffineGrid(sizes[2:], bool(align_corners)), theta)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from striate import ops
 from striate.errors import UnsupportedModelError
-from striate.tools.from_onnx.layers import image, padding
+from striate.tools.from_onnx.axes import padded
+from striate.tools.from_onnx.layers import image, padding, pool_padding
 from striate.tools.from_onnx.registry import OnnxBuilder, onnx_op
 from striate.tools.layout import Tensor
 
@@ -62,6 +63,11 @@ def ConvTranspose(
                     total, sizes, stride, tuple(output_shape)[-rank:], strict=True
                 )
             ]
+        if output_shape is None and min(total) < 0:
+            raise UnsupportedModelError(
+                f"auto_pad {auto_pad!r} of a kernel that reaches {reach} with the "
+                f"stride {list(stride)}: its meaning is not agreed"
+            )
         more = tuple(max(0, -t) for t in total)
         added = tuple(a + m for a, m in zip(added, more, strict=True))
         total = [max(0, t) for t in total]
@@ -95,7 +101,7 @@ def LpPool(
     strides: Ints = (1,),
 ) -> Tensor:
     """Take the p-norm of each window."""
-    sides = padding(auto_pad, pads, X.rank - 2)
+    sides = pool_padding(auto_pad, pads, kernel_shape, strides, dilations)
     op = ops.LpPool(kernel_shape, strides, dilations, sides, bool(ceil_mode), whole(p))
     return g.apply(op, image(X, "its input")).channels_first()
 
@@ -125,7 +131,11 @@ def MaxUnpool(
     pads: Ints | None = None,
     strides: Ints | None = None,
 ) -> Tensor:
-    """Put values where they were before pooling."""
+    """Put values where they were before pooling.
+
+    Indices count in the size that the pooling's settings give; what an output_shape
+    has beyond that is zero.
+    """
     rank = X.rank - 2
     around = tuple(pads or (0,) * (2 * rank))
     stride = tuple(strides or (1,) * rank)
@@ -135,14 +145,16 @@ def MaxUnpool(
             X.shape[2:], stride, kernel_shape, around[:rank], around[rank:], strict=True
         )
     )
-    wanted = g.numbers(output_shape, "its output_shape")
-    if wanted is not None and wanted[2:] != sizes:
+    wanted = (g.numbers(output_shape, "its output_shape") or sizes)[-rank:]
+    more = [n - size for n, size in zip(wanted, sizes, strict=True)]
+    if min(more) < 0:
         raise UnsupportedModelError(
             f"output_shape {list(wanted)} where its indices count in {list(sizes)}"
         )
     op = ops.MaxUnpool(sizes, "channels_first")
     x, places = image(X, "its input"), image(I, "its indices")
-    return g.operate(op, x, places).channels_first()
+    y = g.operate(op, x, places).channels_first()
+    return padded(g, y, (0,) * (x.rank + 2) + tuple(more), "constant", 0.0)
 
 
 @onnx_op("DeformConv", since=19)

@@ -217,13 +217,13 @@ class Exporter:
             return self.weight(x, x.array.transpose(order), form)
         if x.axes == order:
             return x.name
-        if (x.name, order) not in self._lying:
-            perm = [x.axes.index(axis) for axis in order]
+        perm = tuple(x.axes.index(axis) for axis in order)
+        if (x.name, perm) not in self._lying:
             name = f"{x.name}/{_form(order)}"
             here, self.site = self.site, name
-            self._lying[x.name, order] = self.node("Transpose", x.name, perm=perm)
+            self._lying[x.name, perm] = self.node("Transpose", x.name, perm=perm)
             self.site = here
-        return self._lying[x.name, order]
+        return self._lying[x.name, perm]
 
     def first(self, x: Tensor) -> str:
         """Return the name of an image, channels-first."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import striate
@@ -19,6 +19,7 @@ from striate.errors import (
 )
 from striate.ops.base import operand_names
 from striate.spec import Shape
+from striate.tools.conversion import Problem, table
 from striate.tools.to_onnx import (
     axes,
     data,
@@ -115,15 +116,6 @@ def save_onnx(
     return model
 
 
-@dataclass
-class Problem:
-    """An operator that cannot be exported, and where it is."""
-
-    op: str
-    reason: str
-    layers: list[str] = field(default_factory=list)
-
-
 class _Walk:
     """One pass over a graph's layers."""
 
@@ -143,7 +135,9 @@ class _Walk:
         for node in self.graph.nodes:
             self._node(node)
         if self.problems:
-            raise UnsupportedModelError(_table(self.graph.name, self.problems))
+            count = sum(len(problem.layers) for problem in self.problems)
+            title = f"{self.graph.name}: layers that have no equal in ONNX: {count}"
+            raise UnsupportedModelError(table(title, self.problems))
         size = sum(array.nbytes for array in self.g.constants.values())
         if size > LARGEST:
             raise UnsupportedModelError(
@@ -213,7 +207,7 @@ class _Walk:
             if (problem.op, problem.reason) == (op, reason):
                 problem.layers.append(layer)
                 return
-        self.problems.append(Problem(op, reason, [layer]))
+        self.problems.append(Problem(op, reason, layers=[layer]))
 
     def _boundary(self, spec: Spec) -> Shape:
         """Return how the axes of an input or output lie."""
@@ -344,15 +338,16 @@ def _model(
         [helper.make_tensor_value_info(n, element(d), sizes) for n, d, sizes in end]
         for end in ends
     )
+    titles = _distinct(node.name for node in g.nodes)
     nodes = [
         helper.make_node(
             node.op,
             [names.get(name, name) for name in node.inputs],
             [names.get(name, name) for name in node.outputs],
-            name=node.name,
+            name=title,
             **node.attributes,
         )
-        for node in g.nodes
+        for node, title in zip(g.nodes, titles, strict=True)
     ]
     constants = [
         numpy_helper.from_array(array, name)
@@ -368,16 +363,11 @@ def _model(
     )
 
 
-def _table(name: str, problems: Sequence[Problem]) -> str:
-    """Return one table of everything that cannot be exported."""
-    count = sum(len(problem.layers) for problem in problems)
-    rows = [("operator", "count", "reason", "layers")]
-    for problem in sorted(problems, key=lambda p: (-len(p.layers), p.op)):
-        layers = ", ".join(problem.layers[:5]) + (", ..." if problem.layers[5:] else "")
-        rows.append((problem.op, str(len(problem.layers)), problem.reason, layers))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [
-        "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]])
-        for row in rows
-    ]
-    return "\n".join([f"{name}: layers that have no equal in ONNX: {count}", *lines])
+def _distinct(names: Iterable[str]) -> list[str]:
+    """Return names, each with a number behind it that came before."""
+    count: Counter[str] = Counter()
+    found = []
+    for name in names:
+        count[name] += 1
+        found.append(name if count[name] == 1 else f"{name}/{count[name]}")
+    return found
