@@ -14,7 +14,7 @@ ROOT = PROJECT / "runtime"
 LAYERS = [
     {"errors"},
     {"spec"},
-    {"image", "kernels", "window"},
+    {"image", "kernels", "machine", "quantisation", "window"},
     {"view"},
     {"step"},
     {"lowering"},
@@ -26,6 +26,7 @@ LAYERS = [
     {"hdf5_reader"},
     {"graph_json"},
     {"model_file"},
+    {"packed_cache"},
     {"model"},
     {"__init__"},
 ]

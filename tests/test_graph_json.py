@@ -1,13 +1,23 @@
+import contextlib
 import copy
 import json
 import math
+import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import hostile
 import numpy as np
 import pytest
-from striate import Graph, GraphError, ModelFormatError, Postprocess, Preprocess, ops
+from striate import (
+    Graph,
+    GraphError,
+    ModelFormatError,
+    Postprocess,
+    Preprocess,
+    ShapeError,
+    ops,
+)
 from striate.graph import Input, Node
 from striate.graph_json import (
     MAX_NODES,
@@ -379,6 +389,31 @@ def test_messages_are_short_and_safe_to_print(key):
         assert len(message) < 600
 
 
+@pytest.mark.parametrize("depth", [100, 300, 900, 3000])
+def test_deep_attributes_are_refused(depth):
+    deep = b"[" * depth + b"]" * depth
+    text = GOOD.replace(b'"padding": "valid"', b'"padding": ' + deep)
+    assert text != GOOD
+    assert refusal(text).code == "graph"
+
+
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool", "MaxPoolIndices"])
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "padding"),
+    [(2**31 - 1, 1, 2**31 - 2), (3, 2**30, 2**31 - 1), (2, 2**31 - 1, 2**31 - 2)],
+)
+def test_enormous_windows_cost_no_time(kind, kernel, dilation, padding):
+    graph = Graph()
+    x = graph.input("x", ("N", 8, 8, 1))
+    settings = {"kernel": (kernel,), "dilation": (dilation,)}
+    op = getattr(ops, kind)(**settings, padding=((padding, padding),))
+    outputs = ("y", "z") if kind == "MaxPoolIndices" else ()
+    start = time.process_time()
+    with contextlib.suppress(ShapeError):
+        graph.add(op, x, outputs=outputs)
+    assert time.process_time() - start < 1
+
+
 def test_names_every_unknown_operator_at_once():
     def change(g):
         g["ops"].update({"Frobnicate": 3, "Conv": 2})
@@ -390,15 +425,103 @@ def test_names_every_unknown_operator_at_once():
     assert "Relu" not in str(error)
 
 
-def test_reads_older_versions_of_an_operator(monkeypatch):
-    monkeypatch.setattr(ops.Conv, "version", 2)
-    assert decode(GOOD, "x.h5").nodes[0].op == ops.Conv(stride=(1, 1), dilation=(1, 1))
-    assert (
-        json.loads(encoded(build(decode(GOOD, ""), hostile.TENSORS, (), "")))["ops"][
-            "Conv"
-        ]
-        == 2
-    )
+@dataclass(frozen=True)
+class Louder(Op, abstract=True):
+    """An operator whose second version brought `bias` and whose third `times`."""
+
+    gain: float = 1.0
+    bias: float = 0.0
+    times: int = 1
+
+    version = 3
+    added = {"bias": (2, 0.0), "times": (3, 1)}  # noqa: RUF012
+
+    def infer(self, x: Any) -> Any:
+        return x
+
+    def reference(self, x: Any) -> Any:
+        return (x * self.gain + self.bias) * self.times
+
+
+def louder(*operators):
+    """Return a chain of `Louder`."""
+    graph = Graph("loud")
+    x = graph.input("x", ("N", 2))
+    for op in operators:
+        x = graph.add(op, x)
+    graph.output(x)
+    return graph
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    monkeypatch.setitem(Op.registry, "Louder", Louder)
+
+
+@pytest.mark.parametrize(
+    ("version", "attributes", "result"),
+    [
+        (1, {"gain": 3.0}, 6.0),
+        (2, {"gain": 3.0, "bias": 1.0}, 7.0),
+        (2, {"gain": 3.0, "bias": 0.0}, 6.0),
+        (3, {"gain": 3.0, "bias": 1.0, "times": 2}, 14.0),
+        (3, {"gain": 3.0, "bias": 0.0, "times": 1}, 6.0),
+    ],
+)
+def test_every_version_of_an_operator_keeps_its_meaning(
+    registered, version, attributes, result
+):
+    document = json.loads(encoded(louder(Louder())))
+    document["ops"]["Louder"] = version
+    document["nodes"][0]["attributes"] = attributes
+    found = build(decode(json.dumps(document).encode(), ""), {}, (), "")
+    assert found.reference({"x": np.float32([[2, 2]])})["louder1"][0, 0] == result
+
+
+@pytest.mark.parametrize(
+    ("version", "attributes"),
+    [
+        (1, {"gain": 3.0, "bias": 0.0}),
+        (1, {}),
+        (2, {"gain": 3.0}),
+        (2, {"gain": 3.0, "bias": 1.0, "times": 1}),
+        (3, {"gain": 3.0, "bias": 1.0}),
+    ],
+)
+def test_a_version_has_the_attributes_it_was_published_with(
+    registered, version, attributes
+):
+    document = json.loads(encoded(louder(Louder())))
+    document["ops"]["Louder"] = version
+    document["nodes"][0]["attributes"] = attributes
+    assert refusal(json.dumps(document).encode()).code == "graph"
+
+
+def test_the_lowest_version_that_says_it_is_written(registered):
+    for operators, version, keys in (
+        ([Louder(3.0)], 1, {"gain"}),
+        ([Louder(3.0), Louder(3.0, 1.0)], 2, {"gain", "bias"}),
+        ([Louder(3.0, times=2), Louder()], 3, {"gain", "bias", "times"}),
+    ):
+        document = json.loads(encoded(louder(*operators)))
+        assert document["ops"] == {"Louder": version}
+        for node in document["nodes"]:
+            assert node["attributes"].keys() == keys
+        found = decode(json.dumps(document).encode(), "")
+        assert [node.op for node in found.nodes] == operators
+
+
+def test_a_newer_version_of_an_operator_is_refused(registered):
+    document = json.loads(encoded(louder(Louder())))
+    document["ops"]["Louder"] = 4
+    error = refusal(json.dumps(document).encode())
+    assert error.code == "op"
+    assert "'Louder' version 4" in str(error)
+
+
+def test_the_version_is_that_of_the_latest_attribute():
+    for kind in Op.registry.values():
+        assert kind.version == max((s for s, _ in kind.added.values()), default=1)
 
 
 @dataclass(frozen=True)

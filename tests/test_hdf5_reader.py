@@ -265,17 +265,25 @@ def test_refuses_long_gaps(size, code):
         assert contents(padded) == contents(data)
 
 
-def grown_header(data, messages):
-    """Return `data` with the root group's header moved to the end and longer."""
+def grown_header(data, messages, gap=False):
+    """Return `data` with the root group's header moved to the end and longer.
+
+    The messages come last if they are to end in a gap.
+    """
     root = struct.unpack_from("<Q", data, 36)[0]
     flags = data[root + 5]
     width = 1 << (flags & 3)
     start = root + 6 + (4 if flags & 0x10 else 0)
     size = int.from_bytes(data[start : start + width], "little")
     old = data[start + width : start + width + size]
+    end = 0
+    while len(old) - end >= 4:
+        end += 4 + int.from_bytes(old[end + 1 : end + 3], "little")
+    old = old[:end]
     header = data[root:start]
     header = header[:5] + bytes([flags & ~3 | 2]) + header[6:]
-    header += struct.pack("<I", size + len(messages)) + messages + old
+    header += struct.pack("<I", len(messages) + len(old))
+    header += old + messages if gap else messages + old
     header += lookup3(header).to_bytes(4, "little")
     end = start + width + size + 4
     data = data[:root] + bytes(end - root) + data[end:]
@@ -290,6 +298,38 @@ def test_bounds_the_metadata():
     nil = struct.pack("<BHB", 0, 0, 0)
     assert contents(grown_header(data, nil * 1000)) == contents(data)
     assert refusal(grown_header(data, nil * (4 << 20))).code == "limit"
+
+
+def test_what_the_library_refuses_is_refused():
+    """A gap beside spare messages, flags and addresses that nobody can use."""
+    data = hostile.good_bytes()
+    assert contents(grown_header(data, b"")) == contents(data)
+    spare = struct.pack("<BHB", 0, 0, 0)
+    assert refusal(grown_header(data, spare + b"\x01", gap=True)).code == "corrupt"
+    shared = struct.pack("<BHB", 0, 0, 2)
+    assert refusal(grown_header(data, shared)).code == "storage"
+    twice = struct.pack("<BHB", 0x0A, 2, 0) + bytes(2)
+    assert refusal(grown_header(data, twice)).code == "corrupt"
+    for old, new, code in (
+        (b"\x0a\x02\0\1\0\0", b"\x0a\x02\0\1\1\0", "corrupt"),
+        (b"\x05\x02\0\1\3\x0a", b"\x05\x02\0\1\2\x0a", "storage"),
+        (b"\x05\x02\0\1\3\x0a", b"\x05\x02\0\1\3\x2a", "storage"),
+    ):
+        place = data.index(old)
+        changed = data[:place] + new + data[place + len(old) :]
+        assert refusal(hostile.resealed(changed, place)).code == code
+    nowhere, somewhere = b"\xff" * 8, struct.pack("<Q", 64)
+    for kind, body, code in (
+        (0x15, b"\0\0" + nowhere + nowhere, "corrupt"),
+        (0x15, b"\0\2" + nowhere + nowhere, "attribute"),
+        (0x15, b"\0\0" + nowhere + somewhere, "attribute"),
+    ):
+        message = struct.pack("<BHB", kind, len(body), 0) + body
+        assert refusal(grown_header(data, message)).code == code
+    start = data.index(b"\x02\x1a\0\0\0\1") + 6
+    for place, number in ((start, 2**63), (start + 16, 64)):
+        changed = data[:place] + struct.pack("<Q", number) + data[place + 8 :]
+        assert refusal(hostile.resealed(changed, place)).code in ("link", "bounds")
 
 
 def test_bounds_continuations_and_sees_loops():

@@ -1,10 +1,8 @@
 import fcntl
 import hashlib
 import json
-import mmap
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -28,6 +26,7 @@ from striate import (
     ops,
 )
 from striate.hdf5_reader import NUMBERS
+from striate.kernels._mapping import MappedFile
 from striate.model_file import read, save
 
 DTYPES = ["float32", "float16", "int8", "uint8", "int32", "int64", "bool"]
@@ -135,7 +134,7 @@ def test_the_id_names_the_model(tmp_path):
 
 def test_weights_are_read_only_views_of_the_mapped_file(tmp_path):
     save(net(), tmp_path / "net.h5")
-    for copy, owner in ((False, mmap.mmap), (True, np.ndarray)):
+    for copy, owner in ((False, MappedFile), (True, np.ndarray)):
         for array in read(tmp_path / "net.h5", copy=copy).params.values():
             assert not array.flags.writeable
             assert array.ctypes.data % 64 == 0
@@ -349,14 +348,6 @@ def test_the_library_reads_it(tmp_path):
             np.testing.assert_array_equal(file[f"weights/{name}"], array)
 
 
-@pytest.mark.skipif(not shutil.which("h5dump"), reason="h5dump is not installed")
-def test_h5dump_shows_the_graph(tmp_path):
-    save(net(), tmp_path / "net.h5")
-    command = ["h5dump", "-y", "-d", "/graph", str(tmp_path / "net.h5")]
-    shown = subprocess.run(command, check=True, capture_output=True).stdout.decode()
-    assert '"name": "conv", "op": "Conv", "inputs": ["image"]' in shown
-
-
 def test_reading_does_not_import_the_library(tmp_path):
     save(net(), tmp_path / "net.h5")
     program = (
@@ -514,7 +505,7 @@ def graph(value):
 path, graphs = sys.argv[1], [graph(0), graph(1)]
 identities = {save(g, path) for g in graphs}
 generator = random.Random(0)
-for _ in range(20):
+for _ in range(50):
     child = os.fork()
     if child == 0:
         while True:
@@ -538,7 +529,7 @@ for _ in range(20):
 def test_killed_writers_leave_a_whole_file(tmp_path):
     """Each new writer also removes what the one before left behind."""
     counts = [int(line) for line in run(KILLED, tmp_path / "net.h5").split()]
-    assert len(counts) == 20
+    assert len(counts) == 50
     assert set(counts) <= {1, 2}
     save(net(), tmp_path / "net.h5")
     assert [path.name for path in tmp_path.iterdir()] == ["net.h5"]

@@ -53,6 +53,38 @@ def test_batch_norm_becomes_weights_of_conv_and_dense():
     unchanged(graph, folded, (2, 6, 6, 3))
 
 
+def weighted():
+    """Yield an operator with its weights."""
+    yield ops.ConvTranspose(2), {"kernel": normal(3, 3, 4, 6)}
+    yield ops.ConvTranspose(2, groups=2), {"kernel": normal(3, 3, 2, 6)}
+    kernel = normal(4, 4, 3, 3, 6, 4)
+    yield ops.LocallyConnected(), {"kernel": kernel, "bias": normal(4, 4, 4)}
+    yield ops.TiledConv(2), {"kernel": normal(2, 2, 3, 3, 6, 4), "bias": normal(4)}
+    yield ops.DeformConv(), {"kernel": normal(3, 3, 6, 4)}
+
+
+@pytest.mark.parametrize(("op", "weights"), list(weighted()))
+def test_every_layer_with_a_kernel_takes_batch_norm_and_shortcut(op, weights):
+    graph, x = start(6, 6, 6)
+    moved = graph.add(ops.Conv(), x, kernel=normal(3, 3, 6, 18))
+    read = (x, moved) if isinstance(op, ops.DeformConv) else (x,)
+    y = graph.add(ops.BatchNorm(), graph.add(op, *read, **weights), **norm(4))
+    y = graph.add(ops.Add(), graph.add(op, *read, **weights), graph.add(ops.Tanh(), y))
+    graph.output(graph.add(ops.Relu(), y))
+    folded = passes.fuse_activation(passes.fuse_residual(passes.fold_batch_norm(graph)))
+    assert kinds(folded) == ["Conv", type(op).__name__, type(op).__name__]
+    unchanged(graph, folded, (2, 6, 6, 6))
+
+
+def test_a_reshape_that_drops_the_last_axis_is_no_identity():
+    graph, x = start(6, 1)
+    x = graph.add(ops.Reshape((0, 0)), graph.add(ops.Relu(), x))
+    graph.output(graph.add(ops.Tanh(), x))
+    dropped = passes.drop_identity(graph)
+    assert kinds(dropped) == ["Relu", "Reshape", "Tanh"]
+    unchanged(graph, dropped, (2, 6, 1))
+
+
 def test_a_batch_norm_whose_input_is_wanted_stays():
     for wanted in ("output", "reader"):
         graph, x = start(6, 6, 3)

@@ -131,3 +131,12 @@ def test_help_has_an_example(run):
     status, out, _ = run("--help")
     assert status == 0
     assert "bench_model models/digits.h5" in out
+
+
+def test_layers_are_measured_against_the_peak(measured):
+    document = measured("--runs", 3, "--threads", 1, "--layers")
+    peak = document["peak_gflops"]
+    assert 1 < peak < 2000
+    for layer in document["layers"]:
+        assert layer["peak_share"] == pytest.approx(layer["gflops"] / peak)
+        assert layer["bytes"] > 0

@@ -157,8 +157,8 @@ def test_a_missing_source(refused, tmp_path):
 
 
 def test_a_source_of_another_kind(refused, tmp_path):
-    (tmp_path / "net.pt").write_bytes(b"hello")
-    assert "wanted .onnx" in refused(tmp_path / "net.pt", tmp_path / "a.h5")
+    (tmp_path / "net.txt").write_bytes(b"hello")
+    assert "ONNX (.onnx)" in refused(tmp_path / "net.txt", tmp_path / "a.h5")
 
 
 def test_a_truncated_source(refused, source, tmp_path):
@@ -259,6 +259,89 @@ def test_options_that_make_no_sense(refused, source, tmp_path, arguments):
     refused(source, tmp_path / "net.h5", *arguments)
 
 
+FIRST_MINUTES = {
+    "no ending": (["net.onnx", "net"], "wanted a name that ends in .h5"),
+    "another ending": (["net.onnx", "net.keras"], "wanted a name that ends in .h5"),
+    "a folder": ([".", "net.h5"], "found a folder"),
+    "the two the wrong way round": (["net.h5", "net.onnx"], "no such file"),
+    "onnx to onnx": (["net.onnx", "other.onnx"], "convert it to .h5 first"),
+    "a wrong format": (["net.onnx", "net.h5", "--from", "tensorflow"], "wanted one of"),
+    "weights for ONNX": (["net.onnx", "net.h5", "--weights", "w"], "weights makes no"),
+    "a cut at nothing": (
+        ["net.onnx", "net.h5", "--cut-outputs", "conv9"],
+        "no node or tensor 'conv9'",
+    ),
+    "an empty cut": (["net.onnx", "net.h5", "--cut-outputs", ","], "wanted names"),
+    "no verification": (["net.onnx", "net.h5", "--verify", "0"], "wanted 1 or more"),
+    "both": (["net.onnx", "net.h5", "--verify", "2", "--no-verify"], "not allowed"),
+    "only one name": (["net.onnx"], "required: target"),
+    "a Darknet network without its weights": (["net.cfg", "net.h5"], "net.weights"),
+    "a Caffe network without its weights": (
+        ["net.prototxt", "net.h5"],
+        "net.caffemodel",
+    ),
+    "a page in place of a model": (["page.onnx", "net.h5"], "found a web page"),
+    "a pointer in place of a model": (["lfs.onnx", "net.h5"], "git lfs pull"),
+}
+
+
+@pytest.mark.parametrize("case", FIRST_MINUTES)
+def test_mistakes_of_the_first_minutes(refused, source, tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    Path("net.cfg").write_text(
+        "[net]\nwidth=8\nheight=8\nchannels=3\n[convolutional]\nfilters=2\nsize=1\n"
+    )
+    Path("net.prototxt").write_text(
+        'name: "n"\ninput: "data"\ninput_dim: 1\ninput_dim: 3\ninput_dim: 8\n'
+        'input_dim: 8\nlayer { name: "r" type: "ReLU" bottom: "data" top: "r" }\n'
+    )
+    Path("page.onnx").write_text("<html><body>404</body></html>")
+    Path("lfs.onnx").write_text("version https://git-lfs.github.com/spec/v1\n")
+    arguments, reason = FIRST_MINUTES[case]
+    assert reason in refused(*arguments)
+
+
+def test_the_runtime_of_the_source_is_not_installed(
+    source, tmp_path, monkeypatch, capsys, refused
+):
+    """The summary says what to install; whoever insists gets an error."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    target = tmp_path / "net.h5"
+    assert "pip install onnxruntime" in refused(source, target, "--verify", 2)
+    assert main([str(source), str(target)]) == 0
+    assert "verified     no: " in (out := capsys.readouterr().out)
+    assert "pip install onnxruntime" in out
+    assert "verification" not in striate.read(target).provenance
+
+
+def test_nobody_wants_to_compare(source, tmp_path, capsys):
+    assert main([str(source), str(tmp_path / "net.h5"), "--no-verify"]) == 0
+    assert "verified     no, --no-verify" in capsys.readouterr().out
+
+
+def test_the_target_is_replaced_only_if_all_went_well(source, tmp_path, monkeypatch):
+    target = tmp_path / "net.h5"
+    target.write_bytes(b"what was there before")
+    whole = source.read_bytes()
+    source.write_bytes(whole[:-50])
+    assert main([str(source), str(target)]) == 2
+    assert target.read_bytes() == b"what was there before"
+    source.write_bytes(whole)
+    assert main([str(source), str(target)]) == 0
+    assert striate.read(target).outputs == ["logits"]
+
+
+def test_a_part_of_the_network(source, tmp_path, capsys):
+    target = tmp_path / "net.h5"
+    cuts = ["--cut-outputs", "act", "--cut-inputs", "conv1"]
+    assert main([str(source), str(target), *cuts, "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["nodes_in"] == 2
+    assert summary["inputs"] == {"p": ["N", 4, 3, 4]}
+    assert summary["outputs"] == {"q": ["N", 4, 3, 4]}
+    assert summary["verified"] is True
+
+
 def test_no_arguments(refused):
     refused()
 
@@ -289,16 +372,15 @@ def edited(path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(DIGITS) as old, h5py.File(path, "w") as new:
         new.attrs.update(old.attrs)
-        for name in ("graph", "labels"):
-            new[name] = old[name][()]
-        for layer, group in old["weights"].items():
-            for operand, weight in group.items():
-                array = weight[()] + (
-                    1 if (layer, operand) == ("logits", "bias") else 0
-                )
-                new.create_dataset(
-                    f"weights/{layer}/{operand}", data=array, compression="gzip"
-                )
+
+        def copy(name, item):
+            if not isinstance(item, h5py.Dataset):
+                return
+            settings = {"compression": "gzip"} if item.shape else {}
+            changed = name == "weights/logits/bias"
+            new.create_dataset(name, data=item[()] + 1 if changed else item, **settings)
+
+        old.visititems(copy)
     return path
 
 
@@ -344,3 +426,15 @@ def test_a_picture_may_be_inverted(tmp_path):
     assert striate.read(target).preprocess.invert is True
     assert main([str(source), str(target), "--colour", "L"]) == 0
     assert striate.read(target).preprocess.invert is False
+
+
+@pytest.mark.parametrize("command", ["run_model", "bench_model", "inspect_model"])
+def test_a_source_where_a_model_file_is_wanted(source, capsys, command):
+    """Whoever forgets to convert is told so."""
+    from importlib import import_module
+
+    arguments = [str(source), str(source)] if command == "run_model" else [str(source)]
+    assert import_module(f"striate.tools.{command}").main(arguments) == 2
+    err = capsys.readouterr().err
+    assert "it is ONNX: convert_model makes a model file of it" in err
+    assert err.count("\n") == 1

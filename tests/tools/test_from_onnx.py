@@ -678,8 +678,11 @@ def test_squeeze_and_unsqueeze(tmp_path, opset):
 
 def test_squeeze_of_every_axis_of_size_one(tmp_path):
     nodes = [node("GlobalAveragePool", ["x"], ["p"]), node("Squeeze", ["p"], ["y"])]
-    graph = check_model(tmp_path, onnx_model(nodes, {"x": (N, 4, 6, 5)}), batches=(3,))
+    graph = check_model(tmp_path, onnx_model(nodes, {"x": (3, 4, 6, 5)}), batches=(3,))
     assert kinds(graph) == ["GlobalAveragePool"]
+    onnx.save(onnx_model(nodes, {"x": (N, 4, 6, 5)}), tmp_path / "open.onnx")
+    with pytest.raises(UnsupportedModelError, match="open may be 1"):
+        convert(tmp_path / "open.onnx")
 
 
 @pytest.mark.parametrize("perm", [[0, 2, 3, 1], [0, 3, 2, 1], [1, 0, 2, 3], None])
@@ -1106,7 +1109,7 @@ def boxes_model():
 def test_boxes_that_are_chosen(tmp_path):
     onnx.save(boxes_model(), tmp_path / "net.onnx")
     graph = convert(tmp_path / "net.onnx", io="source")
-    assert kinds(graph) == ["NonMaxSuppression", "Gather", "Gather"]
+    assert kinds(graph) == ["NonMaxSuppression", "Slice", "Reshape", "Gather"]
     random = np.random.default_rng(0)
     corners = random.uniform(0, 1, (1, 8, 2)).astype(np.float32)
     sizes = random.uniform(0.3, 1, (1, 8, 2)).astype(np.float32)
@@ -1122,15 +1125,138 @@ def test_boxes_that_are_chosen(tmp_path):
     np.testing.assert_array_equal(found["y"], y)
 
 
-def test_what_depends_on_values_is_never_given_a_size(tmp_path):
-    model = boxes_model()
-    model.graph.node.append(node("Shape", ["chosen"], ["z"], name="size"))
-    model.graph.output.append(
-        helper.make_tensor_value_info("z", TensorProto.INT64, [2])
-    )
-    onnx.save(model, tmp_path / "net.onnx")
+DIGITS = ("zero", "one", "two", "three")
+
+HEADS = {
+    "gather": [
+        node("Slice", ["chosen", "two", "three", "one"], ["column"]),
+        node("Reshape", ["column", "rest"], ["which"]),
+        node("Gather", ["table", "which"], ["y"]),
+    ],
+    "squeeze": [
+        node("Gather", ["chosen", "two"], ["column"], axis=1),
+        node("Squeeze", ["column", "one"], ["which"]),
+        node("Gather", ["table", "which"], ["y"]),
+    ],
+    "rows": [
+        node("GatherND", ["scores", "chosen"], ["best"]),
+        node("Unsqueeze", ["best", "one"], ["score"]),
+        node("Gather", ["chosen", "two"], ["column"], axis=1),
+        node("Cast", ["column"], ["label"], to=TensorProto.FLOAT),
+        node("Concat", ["label", "score"], ["y"], axis=1),
+    ],
+    "shape": [
+        node("Cast", ["chosen"], ["real"], to=TensorProto.FLOAT),
+        node("Shape", ["chosen"], ["size"]),
+        node("Reshape", ["real", "size"], ["y"]),
+    ],
+    "first": [
+        node("Cast", ["chosen"], ["real"], to=TensorProto.FLOAT),
+        node("Slice", ["real", "zero", "two", "zero"], ["y"]),
+    ],
+    "last": [
+        node("Cast", ["chosen"], ["real"], to=TensorProto.FLOAT),
+        node("Slice", ["real", "least", "far", "zero"], ["y"]),
+    ],
+}
+
+
+def head_model(nodes):
+    first = ["boxes", "scores", "most", "overlap", "least score"]
+    constants = {
+        "most": ints(3),
+        "overlap": scalar(0.5),
+        "least score": scalar(0.5),
+        "table": weights(8, 4),
+        "rest": ints(-1),
+        "least": ints(-1),
+        "far": ints(1 << 40),
+    }
+    constants.update({name: ints(n) for n, name in enumerate(DIGITS)})
+    inputs = {"boxes": (2, 8, 4), "scores": (2, 2, 8)}
+    nodes = [node("NonMaxSuppression", first, ["chosen"]), *nodes]
+    return onnx_model(nodes, inputs, ("y",), 17, constants)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_behind_chosen_boxes(tmp_path, name):
+    onnx.save(head_model(HEADS[name]), tmp_path / "net.onnx")
+    graph = convert(tmp_path / "net.onnx", io="source")
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 1, (2, 8, 2)).astype(np.float32)
+    boxes = np.concatenate([corners, corners + np.float32(0.4)], axis=2)
+    scores = random.uniform(0, 1, (2, 2, 8)).astype(np.float32)
+    oracle = session(tmp_path / "net.onnx")
+    counts = set()
+    with Model(graph, threads=1) as net:
+        for scale in (1, 0.7, 0.4):
+            feeds = {"boxes": boxes, "scores": scores * np.float32(scale)}
+            (wanted,) = oracle.run(None, feeds)
+            np.testing.assert_array_equal(net.run(feeds)["y"], wanted)
+            counts.add(len(wanted))
+    assert len(counts) > 1
+    assert 0 in counts
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [
+            node("Shape", ["chosen"], ["size"]),
+            node("Expand", ["one", "size"], ["y"]),
+        ],
+        [
+            node("Cast", ["chosen"], ["real"], to=TensorProto.FLOAT),
+            node("TopK", ["real", "two"], ["y", "where"], axis=0),
+        ],
+        [
+            node("Cast", ["chosen"], ["real"], to=TensorProto.FLOAT),
+            node("ReduceMax", ["real"], ["y"], axes=[0]),
+        ],
+    ],
+)
+def test_what_would_need_to_know_how_many_are_found_is_refused(tmp_path, nodes):
+    onnx.save(head_model(nodes), tmp_path / "net.onnx")
     with pytest.raises(UnsupportedModelError, match="depends on the values"):
         convert(tmp_path / "net.onnx")
+
+
+EMPTY = {
+    "slice": [
+        node("Slice", ["x", "one", "one", "one"], ["none"]),
+        node("Concat", ["x", "none", "x"], ["y"], axis=1),
+    ],
+    "gather": [
+        node("Gather", ["x", "nothing"], ["none"], axis=1),
+        node("Concat", ["none", "x"], ["y"], axis=1),
+    ],
+    "split": [
+        node("Split", ["x", "parts"], ["a", "none", "b"], axis=1),
+        node("Concat", ["b", "none", "a"], ["y"], axis=1),
+    ],
+    "two axes": [
+        node("Slice", ["x", "one one", "one three", "axes"], ["none"]),
+        node("Slice", ["x", "one", "three", "two"], ["part"]),
+        node("Concat", ["part", "none"], ["y"], axis=1),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_parts_of_no_size_vanish(tmp_path, name):
+    constants = {
+        "parts": ints(3, 0, 1),
+        "one one": ints(1, 1),
+        "one three": ints(1, 3),
+        "axes": ints(1, 2),
+        "nothing": ints(),
+    }
+    constants.update({name: ints(n) for n, name in enumerate(DIGITS)})
+    used = {name for each in EMPTY[name] for name in each.input}
+    constants = {k: v for k, v in constants.items() if k in used}
+    check_model(
+        tmp_path, onnx_model(EMPTY[name], {"x": (N, 4, 6, 5)}, constants=constants)
+    )
 
 
 def test_max_pool_and_its_inverse(tmp_path):

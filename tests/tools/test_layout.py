@@ -168,7 +168,9 @@ def test_another_order_of_three_parts_is_no_shuffle(builder):
 
 def test_one_pixel_flattens_without_a_transpose(builder):
     x = builder.apply(ops.GlobalAveragePool(True), image(builder).channels_last())
-    x = builder.reshape(x.channels_first(), [builder_batch(builder), (6,) * 2])
+    x = builder.reshape(
+        x.channels_first(), [builder_batch(builder), (6,) * builder.bindings]
+    )
     assert kinds(builder, x) == ["GlobalAveragePool", "Flatten"]
 
 

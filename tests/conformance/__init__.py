@@ -1,0 +1,1 @@
+"""ONNX's own test cases against striate: passed, failed, refused, by operator."""

@@ -1,0 +1,1 @@
+"""Random models, samples and graphs against oracles; each module is a command."""

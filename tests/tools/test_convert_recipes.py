@@ -1,0 +1,158 @@
+"""docs/converters.md: its recipes run, its commands exist, its table is up to date."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from striate.tools.builder import Builder
+from striate.tools.convert_model import main as convert_model
+from striate.tools.formats import operators_table
+
+PROJECT = Path(__file__).parents[2]
+PAGE = (PROJECT / "docs" / "converters.md").read_text()
+README = (PROJECT / "README.md").read_text()
+COMMANDS = ("convert_model", "compare_model", "inspect_model", "run_model")
+
+PROGRAM = """
+import contextlib, io, json, os, shlex, sys, warnings
+from importlib import import_module
+os.environ["KERAS_BACKEND"] = "torch"
+names = {}
+for kind, text in json.loads(sys.argv[1]):
+    if kind == "python":
+        exec(text, names)
+        continue
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            command, *arguments = shlex.split(line[2:])
+            main = import_module(f"striate.tools.{command}").main
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                status = main([*arguments, "--json"])
+            print("answer", json.dumps([command, status, json.loads(said.getvalue())]))
+"""
+
+
+def blocks(title, page=PAGE):
+    """Return the (language, text) of the code in a section."""
+    section = page.partition(f"### {title}\n")[2]
+    section = re.split(r"^##", section, maxsplit=1, flags=re.M)[0]
+    return re.findall(r"^```(python|console)\n(.*?)^```", section, re.M | re.S)
+
+
+def run(folder, code):
+    """Run blocks in a folder that has a picture; return what the commands answer."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "picture.png")
+    (folder / "labels.txt").write_text("\n".join(f"class {i}" for i in range(10)))
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(code)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    return [json.loads(x.removeprefix("answer ")) for x in lines if x[:6] == "answer"]
+
+
+def check(answers, commands):
+    assert [command for command, _, _ in answers] == commands
+    for _, status, told in answers:
+        assert status == 0
+        if "verification" in told:
+            assert told["verified"] is True, told["verification"]
+
+
+def test_pytorch_and_onnx(tmp_path):
+    answers = run(tmp_path, [*blocks("PyTorch"), *blocks("ONNX")])
+    check(answers, ["convert_model", "run_model"] * 2)
+    picture = answers[3][2]
+    assert "class " in json.dumps(picture)
+
+
+def test_keras(tmp_path):
+    answers = run(tmp_path, blocks("Keras"))
+    check(answers, ["convert_model", "run_model"])
+
+
+def test_darknet(tmp_path, monkeypatch, capsys):
+    """The recipe's command on a network of one layer."""
+    monkeypatch.chdir(tmp_path)
+    numbers = np.random.default_rng(0).standard_normal(2 + 2 * 3 * 9).astype("<f4")
+    header = np.array([0, 2, 5], "<i4").tobytes() + bytes(8)
+    for name in ("yolov4-tiny.weights", "other.weights"):
+        Path(name).write_bytes(header + numbers.tobytes())
+    Path("yolov4-tiny.cfg").write_text(
+        "[net]\nwidth=8\nheight=8\nchannels=3\n\n[convolutional]\nfilters=2\nsize=3\n"
+        "stride=1\npad=1\nactivation=leaky\n"
+    )
+    (_, text), *_ = blocks("Darknet")
+    shown = shlex.split(text.removeprefix("$ convert_model "))
+    arguments = [x for x in shown if x not in ("--option", "nms=0.45")]
+    assert len(arguments) == len(shown) - 2
+    for options in (arguments, arguments[:2]):
+        assert convert_model([*options, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["verified"] is True
+        assert told["verification"]["oracle"].lower().startswith("opencv")
+
+
+def test_an_importer_of_your_own():
+    section = PAGE.partition("## Other formats\n")[2]
+    names = {}
+    exec(re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)[0], names)
+    assert names["layers"].operators() == ["Scale"]
+    g = Builder({"N": (2, 3)})
+    x = g.input("x", ("N", 2), (0, 1))
+    g.output(names["layers"].find("Scale")(g, x, factor=3), "y")
+    assert g.graph("net").reference({"x": np.ones((1, 2))})["y"].tolist() == [[3, 3]]
+
+
+def console_lines(page):
+    """Yield the commands a page shows, with continued lines joined."""
+    for text in re.findall(r"^```console\n(.*?)^```", page, re.M | re.S):
+        for line in text.replace("\\\n", " ").splitlines():
+            if line.startswith("$ "):
+                for part in line[2:].split(" && "):
+                    yield shlex.split(part)
+
+
+@pytest.mark.parametrize("page", [PAGE, README], ids=["converters", "readme"])
+def test_the_commands_have_the_options_that_are_shown(page, capsys):
+    shown = 0
+    for command, *arguments in console_lines(page):
+        if command not in COMMANDS:
+            continue
+        with pytest.raises(SystemExit):
+            import_module(f"striate.tools.{command}").main(["--help"])
+        known = capsys.readouterr().out
+        for argument in arguments:
+            if argument.startswith("--"):
+                assert f"  {argument}" in known or f", {argument}" in known
+                shown += 1
+    assert shown > 3
+
+
+def test_every_option_that_is_told_of_exists(capsys):
+    told = set(re.findall(r"`(--[a-z-]+)", PAGE))
+    known = ""
+    for command in (*COMMANDS, "formats"):
+        with pytest.raises(SystemExit):
+            import_module(f"striate.tools.{command}").main(["--help"])
+        known += capsys.readouterr().out
+    assert not {option for option in told if f"{option}" not in known}
+
+
+def test_the_table_of_operators_is_up_to_date():
+    """`python -m striate.tools.formats --operators` prints what belongs there."""
+    inside = PAGE.partition("<!-- operators -->")[2].partition("<!-- end of")[0]
+    assert inside.strip() == operators_table()
