@@ -87,14 +87,6 @@ def pooling() -> Array:
     return kernel.reshape(-1, len(ORIENTATIONS) + 1)
 
 
-def examples() -> list[dict[str, Array]]:
-    """Return an input for the model file: stripes at 60°, eight pixels a period."""
-    y, x = np.mgrid[:SIDE, :SIDE]
-    across = x * np.sin(np.pi / 3) + y * np.cos(np.pi / 3)
-    picture = np.round(127.5 + 127.5 * np.cos(2 * np.pi * across / 8)) / 255
-    return [{"image": picture[None, :, :, None].astype(np.float32)}]
-
-
 def build() -> Graph:
     """Return the network."""
     graph = Graph("simple cells")
@@ -148,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("out", help="the model file to write")
     options = parser.parse_args(argv)
-    save(build(), options.out, examples=examples())
+    save(build(), options.out)
     sys.stdout.write(f"{options.out}: {len(ORIENTATIONS)} orientations\n")
     return 0
 

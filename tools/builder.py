@@ -528,6 +528,8 @@ class Builder:
     def output(self, x: Tensor, name: str) -> None:
         """Declare an output, in the axis order that `x` shows."""
         if isinstance(x, Constant):
+            if not all(array.size for array in x.arrays):
+                raise UnsupportedModelError(f"the output {name!r} is empty")
             key = self._constant(x)
         else:
             key = self._name(x)
