@@ -7,14 +7,14 @@
 
 Every network is one of ``striate.models.architectures`` with seeded random weights,
 exported to ONNX with channels first, which is what the others work in; striate runs the
-same file, converted. Runtimes take turns: one untimed run, then five timed ones; times
-are medians over all turns. Before a turn the process rests until it uses no processor,
-because the idle threads of some runtimes spin for up to 50 ms after a run and would
-take a core from whoever comes next. All compute in float32: OpenVINO, which takes
-bfloat16 where the machine has it, is told so. Beside each time stands the largest
-difference of the runtime's output from a float64 evaluation, relative to the largest
-output. A runtime that is not installed, or cannot run a network, is left out, and said
-so.
+same file, converted. Runtimes take turns: one untimed run, then timed ones, five or as
+many as take 5 ms; times are medians over all turns. Before a turn the process rests
+until it uses no processor, because the idle threads of some runtimes spin for up to
+50 ms after a run and would take a core from whoever comes next. All compute in float32:
+OpenVINO, which takes bfloat16 where the machine has it, is told so. Beside each time
+stands the largest difference of the runtime's output from a float64 evaluation,
+relative to the largest output. A runtime that is not installed, or cannot run a
+network, is left out, and said so.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ NETS = [
 ]
 
 RUNS_A_TURN = 5
+SECONDS_A_TURN = 0.005
 
 Run = Callable[[Any], Any]
 """A function of a channels-first batch that returns the scores."""
@@ -184,7 +185,7 @@ def rest() -> None:
 
 
 def raced(runs: dict[str, Run], x: Any, seconds: float) -> dict[str, float]:
-    """Return each runtime's median milliseconds over turns of five runs."""
+    """Return each runtime's median milliseconds over their turns."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         for _ in range(2):
@@ -195,10 +196,12 @@ def raced(runs: dict[str, Run], x: Any, seconds: float) -> dict[str, float]:
         for name, run in runs.items():
             rest()
             run(x)
-            for _ in range(RUNS_A_TURN):
+            turn: list[float] = []
+            while len(turn) < RUNS_A_TURN or sum(turn) < SECONDS_A_TURN:
                 start = time.perf_counter()
                 run(x)
-                times[name].append(time.perf_counter() - start)
+                turn.append(time.perf_counter() - start)
+            times[name] += turn
     gc.enable()
     return {name: 1e3 * float(np.median(spent)) for name, spent in times.items()}
 
