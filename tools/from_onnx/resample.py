@@ -103,6 +103,8 @@ def Resize(
     """Resample to a size or by factors."""
     if exclude_outside and mode == "nearest":
         raise UnsupportedModelError("exclude_outside with the mode nearest")
+    if coordinate_transformation_mode == "half_pixel_symmetric" and g.opset < 19:
+        raise UnsupportedModelError("half_pixel_symmetric before opset 19")
     if coordinate_transformation_mode == "tf_half_pixel_for_nn" and (
         mode != "nearest" or nearest_mode not in ("floor", "round_prefer_floor")
     ):
