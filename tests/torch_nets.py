@@ -1,24 +1,28 @@
-"""Well-known networks through `torch.export` against PyTorch, as a command.
+"""Well-known networks through `torch.export` or ONNX against PyTorch, as a command.
 
 ``python -m tests.torch_nets timm:ghostnet_100 torchvision:resnet18@96`` converts each
 with random weights and statistics, at a reduced resolution, and tells how far the
-answers are apart. Without names it takes the list below. The libraries are no
-dependency of striate; those that are missing are left out and said so.
+answers are apart; with ``--through dynamo`` or ``legacy`` by way of an ONNX file of
+that exporter. Without names it takes the list below. The libraries are no dependency of
+striate; those that are missing are left out and said so.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import importlib
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
-from striate import Model
+from striate import Graph, Model
 from striate.errors import StriateError
 from striate.tools import convert
 from torch import nn
@@ -171,15 +175,39 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float(apart) / max(float(wanted.abs().max()), 1e-30)
 
 
+def through_onnx(module: nn.Module, sample: torch.Tensor, dynamo: bool) -> Graph:
+    """Return the network by way of an ONNX file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        open_batch: dict[str, Any] = (
+            {"dynamic_shapes": ({0: torch.export.Dim("batch")},)}
+            if dynamo
+            else {"dynamic_axes": {"x": {0: "batch"}}}
+        )
+        with contextlib.redirect_stdout(None):
+            torch.onnx.export(
+                module,
+                (sample,),
+                str(path),
+                input_names=["x"],
+                dynamo=dynamo,
+                **open_batch,
+            )
+        return convert(path, io="source")
+
+
 def difference(
-    module: nn.Module, sample: torch.Tensor
+    module: nn.Module, sample: torch.Tensor, through: str
 ) -> tuple[float, float, dict[str, Any]]:
     """Return the largest error, PyTorch's own, and the account of the conversion.
 
     PyTorch's own is what it differs by from itself in float64: a network may make much
     of little.
     """
-    graph = convert(module, example=sample[:1], io="source")
+    if through == "export":
+        graph = convert(module, example=sample[:1], io="source")
+    else:
+        graph = through_onnx(module, sample, through == "dynamo")
     with torch.no_grad():
         wanted = tensors(module(sample))
         results = Model(graph, threads=1).run({graph.inputs[0].name: sample.numpy()})
@@ -196,7 +224,7 @@ def difference(
     )
 
 
-def measured(name: str, seed: int) -> tuple[bool, str]:
+def measured(name: str, seed: int, through: str) -> tuple[bool, str]:
     """Return whether a network's answers agree, and a line about it."""
     library, _, rest = name.partition(":")
     rest, _, size = rest.partition("@")
@@ -208,7 +236,7 @@ def measured(name: str, seed: int) -> tuple[bool, str]:
         module = made(library, rest, int(height or 64))
         lively(module, torch.randn(4, *shape, generator=random), seed)
         sample = torch.randn(3, *shape, generator=random)
-        error, own, done = difference(module, sample)
+        error, own, done = difference(module, sample, through)
     except StriateError as error:
         return False, f"{name:42} refused: {error}"
     except Exception as error:
@@ -228,6 +256,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torch_nets")
     parser.add_argument("nets", nargs="*", default=NETS, metavar="LIBRARY:NAME[@SIZE]")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--through", choices=("export", "dynamo", "legacy"), default="export"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = set(libraries())
@@ -236,7 +267,7 @@ def main() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for net in chosen:
-            passed, line = measured(net, options.seed)
+            passed, line = measured(net, options.seed, options.through)
             good += passed
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
