@@ -528,7 +528,7 @@ class Builder:
     def output(self, x: Tensor, name: str) -> None:
         """Declare an output, in the axis order that `x` shows."""
         if isinstance(x, Constant):
-            key = self._constant(x, f"the output {name!r}")
+            key = self._constant(x)
         else:
             key = self._name(x)
             if key in self.inputs or key in self.outputs:
@@ -619,9 +619,9 @@ class Builder:
             self._wanted.setdefault(name, x.label)
         return name
 
-    def _constant(self, x: Constant, what: str = "an operand") -> str:
+    def _constant(self, x: Constant) -> str:
         key = self._fresh()
-        weight = self._weight(self.array(x, what))
+        weight = self._weight(self.array(x, "an operand"))
         self.nodes.append(Node(key, ops.Constant(), (), {"value": weight}))
         self._sites[key] = self.site
         self._specs[key] = (spec_of(self._weights[weight]),) * self.bindings

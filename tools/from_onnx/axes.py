@@ -346,6 +346,9 @@ def Gather(g: OnnxBuilder, data: Tensor, indices: Tensor, *, axis: int = 0) -> T
     if isinstance(data, Constant) or isinstance(indices, Value):
         g.one_picture_at_a_time(data, (axis,))
         return g.operate(ops.Gather(axis), data, indices)
+    if _all_in_order(indices, data.shape[axis]):
+        shape = (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
+        return g.reshape(data, shape)
     chosen = g.array(indices, "its indices").astype(np.int64)
     if not chosen.size:
         return outline(g, data).map(lambda array: np.take(array, chosen, axis))
@@ -361,6 +364,14 @@ def Gather(g: OnnxBuilder, data: Tensor, indices: Tensor, *, axis: int = 0) -> T
     stop = -FAR if end < 0 else end
     y = sliced(g, data, (int(flat[0]),), (stop,), (axis,), (step,))
     return _unfolded(g, y, axis, chosen.shape)
+
+
+def _all_in_order(indices: Tensor, size: Dim) -> bool:
+    """Return whether a constant counts from 0 to `size`, under every binding."""
+    return isinstance(indices, Constant) and all(
+        array.size == n and np.array_equal(array.reshape(-1), np.arange(n))
+        for array, n in zip(indices.arrays, size, strict=True)
+    )
 
 
 def _taken(g: OnnxBuilder, x: Tensor, axis: int, places: Array, shape: Ints) -> Tensor:
