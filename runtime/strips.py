@@ -287,9 +287,11 @@ class _Strip:
         kept = 0
         if follows:
             kept = max(0, window.kernel[0] - window.stride[0])
-            if kept:
-                moved = view.slice(1, before * window.stride[0], kept)
-                steps.append(self._copy(view.slice(1, 0, kept), moved))
+            shift = before * window.stride[0]
+            for at in range(0, kept, shift):
+                count = min(shift, kept - at)
+                moved = view.slice(1, at + shift, count)
+                steps.append(self._copy(view.slice(1, at, count), moved))
             low = max(low, start + kept)
         inside = view.slice(1, low - start, high - low).slice(2, left, width)
         right = view.shape[2] - left - width

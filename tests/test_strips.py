@@ -51,7 +51,7 @@ def chains(draw):
 
 
 @given(case=chains(), rng=generators(), cache=st.sampled_from(CACHES))
-def test_strips_are_exact_on_whole_numbers(case, rng, cache):
+def test_strips_are_exact_on_whole(case, rng, cache):
     graph, shape = case
     feeds = {"x": whole(rng, shape)}
     (wanted,) = graph.reference({"x": feeds["x"].astype(np.float64)}).values()
@@ -62,6 +62,23 @@ def test_strips_are_exact_on_whole_numbers(case, rng, cache):
             compare(alone, wanted, 0.0, isa)
             for threads in (2, 3):
                 np.testing.assert_array_equal(run(graph, feeds, isa, threads)[0], alone)
+
+
+def test_rows_are_kept_where_a_strip_has_fewer_than_the_kernel_reads(monkeypatch):
+    """Four rows move up by two: what they are copied from overlaps where they go."""
+    monkeypatch.setattr(kernels, "LEVEL2_BYTES", 34 << 10)
+    rng = np.random.default_rng(6)
+    graph = Graph("tall")
+    x = graph.input("x", ("N", 12, 16, 8))
+    y = graph.add(ops.Conv(), x, kernel=whole(rng, (1, 1, 8, 32)))
+    op = ops.Conv(padding=2, groups=32)
+    graph.output(graph.add(op, y, kernel=whole(rng, (5, 5, 1, 32))))
+    assert any(name.startswith("strips of 2:") for name in algorithms(graph))
+    feeds = {"x": whole(rng, (1, 12, 16, 8))}
+    (wanted,) = graph.reference({"x": feeds["x"].astype(np.float64)}).values()
+    for isa in kernels.SUPPORTED:
+        for threads in (1, 2):
+            compare(run(graph, feeds, isa, threads)[0], wanted, 0.0, isa)
 
 
 def mobile(size):
