@@ -272,7 +272,8 @@ def said(document):
         {"attributes": {}, "params": {}, "outputs": [node["name"]], **node}
         for node in document["nodes"]
     ]
-    return json.dumps({**absent, **document, "nodes": nodes}, sort_keys=True)
+    whole = json.dumps({**absent, **document, "nodes": nodes}, sort_keys=True)
+    return json.dumps(json.loads(whole, parse_int=float))  # 4 says what 4.0 says
 
 
 def entry_of(value):
