@@ -147,7 +147,8 @@ def test_gunicorn_that_loads_the_model_before_it_forks(workers, tmp_path):
     log = tmp_path / "log"
     command = [sys.executable, "-W", "ignore", "-m", "gunicorn", "--preload"]
     command += ["--workers", "2", "--worker-class", workers, "--threads", "4"]
-    command += ["--bind", "127.0.0.1:0", "--error-logfile", str(log)]
+    command += ["--graceful-timeout", "5", "--bind", "127.0.0.1:0"]
+    command += ["--error-logfile", str(log)]
     command += ["--no-control-socket"] if _has_control_socket() else []
     server = subprocess.Popen([*command, "service:application"], cwd=tmp_path)
     try:
@@ -163,7 +164,7 @@ def test_gunicorn_that_loads_the_model_before_it_forks(workers, tmp_path):
         assert str(server.pid) not in {pid for pid, _ in answers}
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0
+        assert server.wait(90) == 0
 
 
 def _has_control_socket():
