@@ -164,7 +164,7 @@ def test_gunicorn_that_loads_the_model_before_it_forks(workers, tmp_path):
         assert str(server.pid) not in {pid for pid, _ in answers}
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(90) == 0
+        assert server.wait(30) == 0
 
 
 def _has_control_socket():
