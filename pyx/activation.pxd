@@ -63,29 +63,29 @@ cdef enum:
     ROUND = 29
 
 
-cdef inline vec reduced(vec x, vec rest, vec* n) noexcept nogil:
-    """Return exp(x + rest) / 2^n - 1, where 2^n is the power of two next to it.
+cdef inline vec reduced(vec x, vec rest, vec* r, vec* n) noexcept nogil:
+    """Return (exp(r) - 1) / r, where exp(x + rest) = exp(r) 2^n.
 
     x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 is taken in two parts of which the first
     has trailing zeros, so that n times it is exact. |x| < 2^21; `rest` is small.
     """
     n[0] = nearest(x * splat(1.44269504))
-    cdef vec r = x - n[0] * splat(0.693359375)
-    r = r - n[0] * splat(-2.12194440e-4)
-    r = r + rest
+    r[0] = x - n[0] * splat(0.693359375)
+    r[0] = r[0] - n[0] * splat(-2.12194440e-4)
+    r[0] = r[0] + rest
     cdef vec p = splat(0.00138823799)
-    p = p * r + splat(0.00836654579)
-    p = p * r + splat(0.0416672027)
-    p = p * r + splat(0.166665434)
-    p = p * r + splat(0.499999981)
-    return p * (r * r) + r
+    p = p * r[0] + splat(0.00836654579)
+    p = p * r[0] + splat(0.0416672027)
+    p = p * r[0] + splat(0.166665434)
+    p = p * r[0] + splat(0.499999981)
+    return p * r[0] + splat(1)
 
 
 cdef inline vec vexp_sum(vec x, vec rest) noexcept nogil:
     """Return exp(x + rest) as if the sum were exact, for -150 < x < 150."""
-    cdef vec n
-    cdef vec p = reduced(x, rest, &n) + splat(1)
-    return times_any_two_to(p, n)
+    cdef vec r, n
+    cdef vec p = reduced(x, rest, &r, &n)
+    return times_any_two_to(p * r + splat(1), n)
 
 
 cdef inline vec vexp(vec x) noexcept nogil:
@@ -96,9 +96,9 @@ cdef inline vec vexp(vec x) noexcept nogil:
 
 cdef inline vec vexpm1(vec x) noexcept nogil:
     """Return exp(x) - 1 without cancellation, for x <= 0."""
-    cdef vec n
-    cdef vec p = reduced(vmax(splat(-87), x), splat(0), &n)
-    return times_two_to(p, n) + (times_two_to(splat(1), n) - splat(1))
+    cdef vec r, n
+    cdef vec p = reduced(vmax(splat(-87), x), splat(0), &r, &n)
+    return times_two_to(p * r, n) + (times_two_to(splat(1), n) - splat(1))
 
 
 cdef inline vec vlog(vec x) noexcept nogil:

@@ -50,6 +50,8 @@ cdef struct Geometry:
     Py_ssize_t chunk        # tiles that share a pass over the weights
     int mr
     int nr
+    int distant_x
+    int distant_y
     Finish finish
 
 
@@ -109,6 +111,7 @@ cdef void region(
     task.tap = <const Py_ssize_t*>operand[4]
     task.taps = g.taps
     task.run = g.run
+    task.distant = g.distant_y
     task.finish = &g.finish
     chunk = first_tile
     while chunk < last_tile:
@@ -138,8 +141,14 @@ cdef void region(
                 task.x = <const float*>operand[1] + xo
                 task.y = <float*>operand[0] + yo
                 task.r = <const float*>operand[5] + ro
-                # The first tiles of a block fetch the weights of the next one.
-                task.ahead = after + min(u - chunk, nr - 1) * LINE * depth
+                # The first tiles of a block fetch the weights of the next one, the
+                # others the next tile's input.
+                if u - chunk < nr:
+                    task.ahead = after + (u - chunk) * LINE * depth
+                elif g.distant_x:
+                    task.ahead = task.x + task.tap[0] + mr * g.x[3]
+                else:
+                    task.ahead = task.w
                 run = TILES[nr][mr]
                 run(&task)
                 advance(&c, g, in_row)
@@ -166,7 +175,7 @@ cdef void run_conv(
 
 def conv(size, x, y, r, Py_ssize_t groups, Py_ssize_t taps, Py_ssize_t run,
          Py_ssize_t x_group, Py_ssize_t outputs, tile, Py_ssize_t chunk,
-         finish, bint residual):
+         finish, bint residual, distant):
     """Bind a convolution.
 
     Operands: output, input at its first tap's origin, weights from `pack_weights`,
@@ -193,6 +202,8 @@ def conv(size, x, y, r, Py_ssize_t groups, Py_ssize_t taps, Py_ssize_t run,
         Activation code and its two numbers.
     residual : bool
         Whether to add the residual.
+    distant : (bool, bool)
+        Whether input, and output with residual, lie beyond the second-level cache.
     """
     cdef Geometry g
     cdef int axis
@@ -208,6 +219,7 @@ def conv(size, x, y, r, Py_ssize_t groups, Py_ssize_t taps, Py_ssize_t run,
     g.outputs = outputs
     g.chunk = chunk
     g.mr, g.nr = tile
+    g.distant_x, g.distant_y = distant
     g.finish.code, g.finish.alpha, g.finish.beta = finish
     if g.finish.code == NONE:
         g.finish.alpha = -INFINITY

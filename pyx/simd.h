@@ -28,6 +28,7 @@ static inline vec splat(float x) { return x - (vec){0}; }
 
 /* Ask for a line of memory to be in the second-level cache soon; any address will do. */
 static inline void prefetch(const float *p) { __builtin_prefetch(p, 0, 2); }
+static inline void prefetch_write(float *p) { __builtin_prefetch(p, 1, 3); }
 
 /* Bitwise choice: a where the mask is all ones, b where it is zero. */
 static inline vec choose(ivec mask, vec a, vec b) {

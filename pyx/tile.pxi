@@ -12,7 +12,7 @@ include "activate_each.pxi"
 
 from activation cimport CLAMP
 from simd cimport (
-    LANES, REGISTERS, load, load_n, prefetch, splat, store, store_n, store_part, vec,
+    LANES, REGISTERS, load, load_n, prefetch, prefetch_write, splat, store, store_n, store_part, vec,
     vmax, vmin,
 )
 
@@ -43,8 +43,10 @@ cdef struct Task:
     Py_ssize_t run              # elements of x that follow each offset
     const float* w
     const float* ahead          # weights wanted soon: a line is fetched each step
+    Py_ssize_t apart
     const float* bias
     Py_ssize_t outputs          # columns of y from here on; the last vector is cut
+    int distant                 # y and r are fetched while the sums are computed
     const Finish* finish
 
 
@@ -93,10 +95,17 @@ cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
         b[j] = load(t.bias + j * LANES)
         for i in range(mr):
             acc[i][j] = b[j]
+    if t.distant:
+        for i in range(mr):
+            for j in range(nr):
+                prefetch_write(t.y + i * t.dy + j * LANES)
+                if t.finish.residual:
+                    prefetch(t.r + i * t.dr + j * LANES)
     for n in range(t.taps):
         p = t.x + t.tap[n]
         for k in range(t.run):
             prefetch(ahead)
+            prefetch(ahead + t.apart)
             for j in range(nr):
                 b[j] = load(w + j * LANES)
             for i in range(mr):

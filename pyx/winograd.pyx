@@ -208,6 +208,7 @@ cdef void products(
     task.taps = 1
     task.run = g.channels
     task.bias = NO_BIAS
+    task.distant = False
     task.finish = &plain
     for unit in range(first, last):
         place = unit // blocks
@@ -219,7 +220,8 @@ cdef void products(
         task.y = m + place * m_place(g) + vector * LANES
         after = task.w + nr * LANES * g.channels
         for strip in range(strips):
-            task.ahead = after + min(strip, <Py_ssize_t>nr - 1) * LINE * g.channels
+            task.ahead = after + min(2 * strip, <Py_ssize_t>nr - 1) * LINE * g.channels
+            task.apart = LINE * g.channels if 2 * strip + 1 < nr else 0
             rows = tiles // strips + (1 if strip < tiles % strips else 0)
             run = TILES[nr][rows]
             run(&task)

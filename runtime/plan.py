@@ -23,7 +23,7 @@ from .errors import GraphError, ShapeError
 from .graph import Graph, Node
 from .kernels._program import ABSOLUTE, ARENA, Program
 from .lowering import Epilogue
-from .ops import Conv
+from .ops import Conv, MaxPool
 from .ops.base import Op
 from .spec import Array, Shape, Spec, shape_text
 from .step import Step
@@ -411,13 +411,12 @@ class _Builder:
         layers = []
         for node in chain:
             residual = self._views[node.residual] if node.residual else None
-            bias = node.params.get("bias")
-            assert isinstance(node.op, Conv)
+            assert isinstance(node.op, Conv | MaxPool)
+            names = [node.params[w] for w in node.op.weights if w in node.params]
             layers.append(
                 Layer(
                     node.op,
-                    self._graph.params[node.params["kernel"]],
-                    self._graph.params[bias] if bias else None,
+                    tuple(self._graph.params[name] for name in names),
                     Epilogue(node.activation, residual),
                     self._specs[node.inputs[0]],
                     self._specs[node.outputs[0]],

@@ -3,56 +3,96 @@
 A depthwise convolution does little arithmetic for the memory it moves. In a mobile
 network it stands between two pointwise ones that make its input and read its output,
 each many times larger than what goes in and comes out of the three. Run whole, every
-one of them goes through memory; run strip by strip, they meet in the cache.
+one of them goes through memory; run strip by strip, they meet in the cache. So do a
+network's first convolution, whose result is its largest, and the pooling after it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from .graph import Graph, Node
 from .lowering import Epilogue, Lowering
-from .ops.conv import Conv
-from .spec import Array, Spec
+from .ops import Conv, MaxPool
+from .spec import Array, Shape, Spec
 from .step import Step
 from .view import View, contiguous_strides
+from .window import Window
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution of a chain.
+    """A convolution or a pooling of a chain.
 
     Parameters
     ----------
-    op : Conv
-        Pointwise or depthwise.
-    kernel, bias : Array
-        Its weights; the bias may be missing.
+    op : Conv or MaxPool
+        What it does.
+    params : tuple of Array
+        A convolution's kernel and, if it has one, bias.
     epilogue : Epilogue
         Its activation; only the last layer has a residual.
     x, out : Spec
         What it reads and writes, whole.
     """
 
-    op: Conv
-    kernel: Array
-    bias: Array | None
+    op: Conv | MaxPool
+    params: tuple[Array, ...]
     epilogue: Epilogue
     x: Spec
     out: Spec
 
     @property
-    def depthwise(self) -> bool:
-        """Whether every channel has a kernel of its own."""
-        return self.op.groups > 1
+    def window(self) -> Window:
+        """The kernel's size, the stride, the dilation and the padding."""
+        return self.op.window(self.x, *[Spec(each.shape) for each in self.params])
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether an output pixel depends on one input pixel."""
+        return {*self.window.kernel} == {1} and isinstance(self.op, Conv)
+
+    @property
+    def border(self) -> tuple[int, int]:
+        """The zeros that each row of its input has before and after it."""
+        return (0, 0) if isinstance(self.op, MaxPool) else self.window.padding[1]
+
+    @property
+    def kind(self) -> str:
+        """What a reader of the plan calls it."""
+        if isinstance(self.op, MaxPool):
+            return "max pool"
+        if self.op.groups > 1:
+            return "depthwise"
+        return "pointwise" if self.pointwise else "convolution"
 
     def rows_needed(self, first: int, last: int) -> tuple[int, int]:
         """Return the input rows that output rows need, padding counted."""
-        window = self.op.window(self.x, Spec(self.kernel.shape))
+        window = self.window
         start = first * window.stride[0] - window.padding[0][0]
         return start, start + (last - first - 1) * window.stride[0] + window.kernel[0]
+
+    def rows_inside(self, first: int, last: int) -> tuple[int, int, tuple[int, int]]:
+        """Return the input rows that output rows read, and the padding around them."""
+        start, stop = self.rows_needed(first, last)
+        low, high = max(start, 0), min(stop, self.x.shape[1])
+        return low, high, (low - start, stop - high)
+
+    def lower(
+        self,
+        low: Lowering,
+        out: View,
+        x: View,
+        padding: tuple[int, int],
+        residual: View | None = None,
+    ) -> list[Step]:
+        """Return the steps for some rows, with `padding` rows before and after them."""
+        op = replace(self.op, padding=(padding, self.window.padding[1]))
+        epilogue = replace(self.epilogue, residual=residual)
+        return op.lower(low, out, x, *self.params, epilogue=epilogue)
 
 
 def find_chains(
@@ -81,27 +121,27 @@ def find_chains(
             return None
         return None if readers[0].residual == value else readers[0]
 
+    def is_a(node: Node | None, *kinds: str) -> bool:
+        return node is not None and _kind(node, graph, specs) in kinds
+
     chains: dict[str, list[Node]] = {}
     taken: set[str] = set()
     for node in graph.nodes:
-        if not _is_convolution(node, graph, specs, depthwise=True):
+        pool = is_a(node, "max pool")
+        if not pool and not is_a(node, "depthwise"):
             continue
         chain = [node]
         before = producers.get(node.inputs[0])
         if (
             before is not None
-            and _is_convolution(before, graph, specs, depthwise=False)
+            and is_a(before, "pointwise", "convolution" if pool else "")
             and before.residual is None
             and before.name not in taken
             and only_reader(before) is node
         ):
             chain.insert(0, before)
-        after = only_reader(node)
-        if (
-            after is not None
-            and node.residual is None
-            and _is_convolution(after, graph, specs, depthwise=False)
-        ):
+        after = None if pool or node.residual else only_reader(node)
+        if after is not None and is_a(after, "pointwise"):
             chain.append(after)
         between = sum(specs[each.outputs[0]].nbytes for each in chain[:-1])
         if len(chain) > 1 and between > level2_bytes // 2:
@@ -110,19 +150,26 @@ def find_chains(
     return chains
 
 
-def _is_convolution(
-    node: Node, graph: Graph, specs: Mapping[str, Spec], depthwise: bool
-) -> bool:
+def _kind(node: Node, graph: Graph, specs: Mapping[str, Spec]) -> str | None:
+    """Return what a chain may have the node as; None if it may not."""
     op = node.op
-    if not isinstance(op, Conv) or len(node.inputs) != 1:
-        return False
+    if not isinstance(op, Conv | MaxPool) or len(node.inputs) != 1:
+        return None
     x, out = specs[node.inputs[0]], specs[node.outputs[0]]
-    shape = graph.params[node.params["kernel"]].shape
     if x.rank != 4 or {*op.dilation} != {1}:
-        return False
-    if depthwise:
-        return op.groups == x.shape[-1] == out.shape[-1] > 1
-    return op.groups == 1 and shape[:2] == (1, 1) and x.shape[:3] == out.shape[:3]
+        return None
+    if isinstance(op, MaxPool):
+        return "max pool"
+    kernel = Spec(graph.params[node.params["kernel"]].shape)
+    window = op.window(x, kernel)
+    if any(max(a) >= k for a, k in zip(window.padding, window.kernel, strict=True)):
+        return None
+    if op.groups == x.shape[-1] == out.shape[-1] > 1:
+        return "depthwise"
+    if op.groups > 1 or op.suits_winograd(x, kernel):
+        return None
+    pointwise = kernel.shape[:2] == (1, 1) and x.shape[:3] == out.shape[:3]
+    return "pointwise" if pointwise else "convolution"
 
 
 def lower_chain(low: Lowering, layers: list[Layer], x: View, out: View) -> Step | None:
@@ -164,8 +211,7 @@ def lower_chain(low: Lowering, layers: list[Layer], x: View, out: View) -> Step 
                 )
             )
     kernel = low.load("strips").strips(ways, 4 * buffers.elements)
-    kinds = ["depthwise" if layer.depthwise else "pointwise" for layer in layers]
-    name = f"strips of {rows}: {', '.join(kinds)}"
+    name = f"strips of {rows}: {', '.join(layer.kind for layer in layers)}"
     return Step(kernel, tuple(operands), name)
 
 
@@ -173,7 +219,7 @@ def _strip_rows(layers: list[Layer], budget: int) -> int:
     """Return how many rows a strip has: as many as fit, the strips about equal."""
     height = layers[-1].out.shape[1]
     rows = height
-    while rows and 4 * sum(_scratch_sizes(layers, rows)) > budget:
+    while rows and 4 * sum(map(math.prod, _scratch_shapes(layers, rows))) > budget:
         rows -= 1
     if rows < 2:
         return 0
@@ -182,40 +228,30 @@ def _strip_rows(layers: list[Layer], budget: int) -> int:
     return -(-height // strips)
 
 
-def _scratch_sizes(layers: list[Layer], rows: int) -> list[int]:
-    """Return the elements between the layers for a strip of so many rows."""
-    sizes = []
+def _scratch_shapes(layers: list[Layer], rows: int) -> list[Shape]:
+    """Return the rows, pixels and channels between the layers for a strip of rows."""
+    shapes = []
     for layer, after in pairwise(layers):
-        wide = layer.out.shape[2]
-        count = rows
-        if after.depthwise:
-            start, stop = after.rows_needed(0, rows)
-            count = stop - start
-            wide += sum(after.op.window(after.x, Spec(after.kernel.shape)).padding[1])
-        sizes.append(count * wide * layer.out.shape[3])
-    return sizes
+        start, stop = after.rows_needed(0, rows)
+        wide = layer.out.shape[2] + sum(after.border)
+        shapes.append((stop - start, wide, layer.out.shape[3]))
+    return shapes
 
 
 class _Buffers:
     """One thread's memory between the layers of a chain."""
 
     def __init__(self, low: Lowering, layers: list[Layer], rows: int) -> None:
-        sizes = [-(-size // 16) * 16 for size in _scratch_sizes(layers, rows)]
+        shapes = _scratch_shapes(layers, rows)
+        sizes = [-(-math.prod(shape) // 16) * 16 for shape in shapes]
         self.elements = sum(sizes)
         whole = low.scratch(low.threads * self.elements)
         self.memory = whole.buffer
         self.views = []
         start = 0
-        for layer, after, size in zip(layers[:-1], layers[1:], sizes, strict=True):
-            left = right = 0
-            if after.depthwise:
-                window = after.op.window(after.x, Spec(after.kernel.shape))
-                left, right = window.padding[1]
-            wide, channels = layer.out.shape[2] + left + right, layer.out.shape[3]
-            count = (size // (wide * channels)) if wide * channels else 0
-            shape = (1, count, wide, channels)
-            view = View(self.memory, shape, contiguous_strides(shape), start)
-            self.views.append((view, left))
+        for shape, size in zip(shapes, sizes, strict=True):
+            strides = contiguous_strides((1, *shape))
+            self.views.append(View(self.memory, (1, *shape), strides, start))
             start += size
 
 
@@ -246,73 +282,57 @@ class _Strip:
     def calls(self, follows: bool, before: int = 0) -> list[Step]:
         """Return the steps; with `follows`, after a strip of `before` rows."""
         steps: list[Step] = []
-        layers = self.layers
-        source: View | None = None
-        if not layers[0].depthwise:
-            source = self._expand(steps, follows, before)
-            layers = layers[1:]
-        for index, layer in enumerate(layers):
-            at_end = index == len(layers) - 1
-            rows = self.last - self.first
-            epilogue = layer.epilogue
-            if at_end:
+        rows = self.last - self.first
+        done = int(not self.layers[1].pointwise)
+        if done:
+            source = self._produce(steps, follows, before)
+        else:
+            low, high, _ = self.layers[0].rows_inside(self.first, self.last)
+            source = self.x.slice(1, low, high - low)
+        for index, layer in enumerate(self.layers[done:], done):
+            padding, residual = (0, 0), None
+            if not layer.pointwise:
+                _, _, padding = layer.rows_inside(self.first, self.last)
+            if index < len(self.layers) - 1:
+                target = self.buffers.views[index].slice(1, 0, rows)
+            else:
                 target = self.out.slice(1, self.first, rows)
                 if self.residual is not None:
-                    part = self.residual.slice(1, self.first, rows)
-                    epilogue = replace(epilogue, residual=part)
-            else:
-                place = len(self.layers) - len(layers) + index
-                target = self.buffers.views[place][0].slice(1, 0, rows)
-            if source is None:
-                source, op = self._from_outside(layer)
-            elif layer.depthwise:
-                op = replace(layer.op, padding=((0, 0),))
-            else:
-                op = layer.op
-            steps += op.lower(
-                self.low, target, source, layer.kernel, layer.bias, epilogue=epilogue
-            )
+                    residual = self.residual.slice(1, self.first, rows)
+            steps += layer.lower(self.low, target, source, padding, residual)
             source = target
         return steps
 
-    def _expand(self, steps: list[Step], follows: bool, before: int) -> View:
-        """Add the first pointwise layer's steps; return the depthwise layer's input."""
+    def _produce(self, steps: list[Step], follows: bool, before: int) -> View:
+        """Add the first layer's steps; return the rows that the second reads."""
         layer, after = self.layers[:2]
-        view, left = self.buffers.views[0]
-        start, stop = after.rows_needed(self.first, self.last)
-        height, width = layer.out.shape[1:3]
-        low, high = max(start, 0), min(stop, height)
-        window = after.op.window(after.x, Spec(after.kernel.shape))
-        whole = view.slice(1, 0, stop - start)
-        kept = 0
+        view = self.buffers.views[0]
+        left, right = after.border
+        pixels = layer.out.shape[2]
+        low, high, (top, bottom) = after.rows_inside(self.first, self.last)
+
+        def rows(first: int, last: int) -> View:
+            return view.slice(1, first - low + top, last - first).slice(2, left, pixels)
+
+        new = low
         if follows:
-            kept = max(0, window.kernel[0] - window.stride[0])
-            shift = before * window.stride[0]
+            kept = max(0, after.window.kernel[0] - after.window.stride[0])
+            shift = before * after.window.stride[0]
             for at in range(0, kept, shift):
                 count = min(shift, kept - at)
                 moved = view.slice(1, at + shift, count)
                 steps.append(self._copy(view.slice(1, at, count), moved))
-            low = max(low, start + kept)
-        inside = view.slice(1, low - start, high - low).slice(2, left, width)
-        right = view.shape[2] - left - width
-        top = 0 if follows else low - start
-        halo = ((0, 0), (top, stop - high), (left, right), (0, 0))
-        if any(sum(pair) for pair in halo):
-            kernel = self.low.load("copy").border(inside.shape, inside.strides, halo)
-            steps.append(Step(kernel, (inside,), "border"))
-        if high > low:
-            x = self.x.slice(1, low, high - low)
-            steps += layer.op.lower(
-                self.low, inside, x, layer.kernel, layer.bias, epilogue=layer.epilogue
-            )
-        return whole
-
-    def _from_outside(self, layer: Layer) -> tuple[View, Conv]:
-        """Return the rows of the chain's input that a depthwise first layer reads."""
-        window = layer.op.window(layer.x, Spec(layer.kernel.shape))
-        start, stop = layer.rows_needed(self.first, self.last)
-        top = self.x.slice(1, start, stop - start)
-        return top, replace(layer.op, padding=((0, 0), window.padding[1]))
+            new = max(low, low - top + kept)
+        fresh = rows(new, high)
+        halo = ((0, 0), (0 if follows else top, bottom), (left, right), (0, 0))
+        if isinstance(after.op, Conv) and any(sum(pair) for pair in halo):
+            kernel = self.low.load("copy").border(fresh.shape, fresh.strides, halo)
+            steps.append(Step(kernel, (fresh,), "border"))
+        if high > new:
+            start, stop, padding = layer.rows_inside(new, high)
+            x = self.x.slice(1, start, stop - start)
+            steps += layer.lower(self.low, fresh, x, padding)
+        return rows(low, high)
 
     def _copy(self, out: View, x: View) -> Step:
         kernel = self.low.load("copy").copy(out.shape, out.strides, x.strides, 4)

@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import generators, whole
 from striate import Graph, kernels, ops
+from striate.errors import ShapeError
 from striate.passes import optimise
 from striate.plan import PackedWeights, Plan
 
@@ -50,7 +51,38 @@ def chains(draw):
     return graph, (batch, rows, pixels, graph.inputs[0].shape[-1])
 
 
-@given(case=chains(), rng=generators(), cache=st.sampled_from(CACHES))
+@st.composite
+def pooled(draw):
+    """Draw (graph, input shape): a convolution of any kind, then max pooling."""
+    rng = draw(generators())
+    rows, pixels = draw(st.integers(6, 30)), draw(st.integers(6, 18))
+    channels, wide = draw(st.integers(1, 5)), draw(st.integers(8, 40))
+    size, stride = draw(st.sampled_from([1, 2, 3, 5])), draw(st.integers(1, 3))
+    padding = [[draw(st.integers(0, size - 1)) for _ in range(2)] for _ in range(2)]
+    batch = draw(st.integers(1, 2))
+    graph = Graph("pooled")
+    x = graph.input("x", ("N", rows, pixels, channels))
+    kernel, bias = whole(rng, (size, size, channels, wide)), whole(rng, (wide,))
+    y = graph.add(ops.Conv(stride, padding=padding), x, kernel=kernel, bias=bias)
+    y = graph.add(ops.Relu(), y)
+    window = draw(st.integers(1, 4))
+    height, width = graph.specs()[y].spatial
+    assume(min(height, width) >= window)
+    edge = [[draw(st.integers(0, window // 2)) for _ in range(2)] for _ in range(2)]
+    ceil = draw(st.booleans())
+    op = ops.MaxPool(window, draw(st.integers(1, 4)), padding=edge, ceil_mode=ceil)
+    try:
+        graph.output(graph.add(op, y))
+    except ShapeError:
+        assume(False)
+    return graph, (batch, rows, pixels, channels)
+
+
+@given(
+    case=st.one_of(chains(), pooled()),
+    rng=generators(),
+    cache=st.sampled_from(CACHES),
+)
 def test_strips_are_exact_on_whole(case, rng, cache):
     graph, shape = case
     feeds = {"x": whole(rng, shape)}
@@ -62,6 +94,18 @@ def test_strips_are_exact_on_whole(case, rng, cache):
             compare(alone, wanted, 0.0, isa)
             for threads in (2, 3):
                 np.testing.assert_array_equal(run(graph, feeds, isa, threads)[0], alone)
+
+
+def test_a_first_convolution_runs_with_its_pooling(monkeypatch):
+    monkeypatch.setattr(kernels, "LEVEL2_BYTES", 20 << 10)
+    rng = np.random.default_rng(7)
+    graph = Graph("stem")
+    x = graph.input("x", ("N", 30, 16, 3))
+    op = ops.Conv(2, padding=3)
+    y = graph.add(ops.Relu(), graph.add(op, x, kernel=whole(rng, (7, 7, 3, 32))))
+    graph.output(graph.add(ops.MaxPool(3, 2, padding=1), y))
+    (name,) = [a for a in algorithms(optimise(graph)) if "strips" in a]
+    assert name.endswith("convolution, max pool")
 
 
 def test_rows_are_kept_where_a_strip_has_fewer_than_the_kernel_reads(monkeypatch):

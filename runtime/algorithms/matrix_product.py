@@ -73,6 +73,7 @@ def matrix_product(
             chunk_tiles(moves, rows, low.level2_bytes),
             finish(epilogue),
             epilogue.residual is not None,
+            distant(x, out, epilogue, low.level2_bytes),
         ),
         (
             out,
@@ -88,12 +89,15 @@ def matrix_product(
     )
 
 
-def best_tile(width: int, vectors: int, registers: int) -> tuple[int, int]:
+def best_tile(
+    width: int, vectors: int, registers: int, most_in_cache: int = 4
+) -> tuple[int, int]:
     """Return the (pixels, vectors) of the tile that needs the fewest cycles.
 
     A step of the K loop takes half a cycle a product or half a cycle a load, whichever
     is more, and no less than the four cycles until a sum can be added to again. Loads
-    have a small price of their own, which decides between equals.
+    have a small price of their own, which decides between equals; it is higher if the
+    weights of more than `most_in_cache` vectors come from the second-level cache.
     """
     best = (math.inf, 1, 1)
     for nr in range(1, min(4, vectors) + 1):
@@ -107,6 +111,7 @@ def best_tile(width: int, vectors: int, registers: int) -> tuple[int, int]:
                 if block and times:
                     loads = pixels + block
                     cost = max(pixels * block, loads, 8) / 2 + loads / 10
+                    cost += block * 0.75 * (nr > most_in_cache)
                     cycles += count * times * cost
         best = min(best, (cycles, -(-width // tiles), nr))
     return best[1], best[2]
@@ -134,3 +139,11 @@ def chunk_tiles(moves: Moves, rows: int, level2_bytes: int) -> int:
     if moves.size[2] > 1 and row_bytes <= budget:
         return in_row * (budget // row_bytes)
     return max(1, budget // (4 * rows * max(abs(moves.x[3]), 1)))
+
+
+def distant(
+    x: View, out: View, epilogue: Epilogue, level2_bytes: int
+) -> tuple[bool, bool]:
+    """Return whether what is read, and what is stored, does not stay in the cache."""
+    stored = out.spec.nbytes * (1 if epilogue.residual is None else 2)
+    return x.spec.nbytes > level2_bytes // 2, stored > level2_bytes // 2

@@ -77,7 +77,9 @@ def winograd(
     tiles = n * down * across
     chunk = chunk_tiles(tiles, channels, outputs, low.level2_bytes)
     vectors = -(-outputs // module.lanes)
-    mr, nr = best_tile(chunk, vectors, module.registers)
+    line = 4 * module.lanes * channels
+    in_cache = max(1, low.level1_bytes * 2 // 3 // line)
+    mr, nr = best_tile(chunk, vectors, module.registers, in_cache)
     v_elements, m_elements = module.scratch_elements(channels, outputs, chunk)
     residual = epilogue.residual
     whole, inputs, products, results = module.winograd(

@@ -126,7 +126,7 @@ class Conv(Op):
         """Return the padding that windows really reach into."""
         span, stride, padding = self._geometry(x, kernel)
         counts = output_size(x.spatial, span, stride, padding)
-        if self._suits_winograd(x, kernel):
+        if self.suits_winograd(x, kernel):
             return winograd_halo(x, counts, padding)
         return (
             (0, 0),
@@ -155,7 +155,7 @@ class Conv(Op):
         epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Choose the algorithm."""
-        if self._suits_winograd(x.spec, Spec(kernel.shape)):
+        if self.suits_winograd(x.spec, Spec(kernel.shape)):
             _, _, padding = self._geometry(x.spec, Spec(kernel.shape))
             return winograd(low, out, x, kernel, bias, padding, epilogue)
         rank = x.rank - 2
@@ -191,7 +191,8 @@ class Conv(Op):
         dilation = per_axis(self.dilation, len(span), "dilation")
         return Window(kernel.shape[:-2], stride, dilation, padding)
 
-    def _suits_winograd(self, x: Spec, kernel: Spec) -> bool:
+    def suits_winograd(self, x: Spec, kernel: Spec) -> bool:
+        """Return whether it runs by Winograd's algorithm."""
         plain = self.groups == 1 and {*self.stride, *self.dilation} == {1}
         return plain and suits_winograd(self.infer(x, kernel), kernel)
 
