@@ -1,4 +1,4 @@
-"""3x3 convolution by Winograd's minimal filtering, F(4x4, 3x3).
+"""3x3 convolution by Winograd's minimal filtering, F(4x4, 3x3) and F(2x2, 3x3).
 
 A 4x4 tile of outputs depends on 6x6 inputs. Evaluated as a product of polynomials at
 six points, the tile costs 36 products where the definition needs 144:
@@ -16,6 +16,11 @@ transform makes Y, adds bias and residual and activates. U is made once, in floa
 The points are 0, +-a, +-b and infinity with a = 5/8, b = 3/2. The usual a = 1, b = 2
 is as cheap and rounds three times worse; for these, a**2, b**2 and all the sums of them
 that appear are exact in float32.
+
+A 2x2 tile takes the four points 0, +-1 and infinity: 16 products instead of 36, and
+weights 16/9 of the kernel's size where the larger tile makes them four times as large.
+It serves small images, of which the larger tile would waste much and whose weights
+take longer to read than to multiply.
 
 `winograd` does all phases for a chunk of tiles whose V and M stay in the cache, each
 thread its own chunks. Where there are too few tiles for that, `transform_input`,
@@ -41,17 +46,19 @@ lanes = LANES
 registers = REGISTERS
 """Vector registers of this instruction set."""
 
-POINTS = (0.625, 1.5)
-"""a and b."""
+POINTS = {2: (1.0,), 4: (0.625, 1.5)}
+"""Tile size to the points above zero."""
 
 cdef enum:
-    PLACES = 36
+    MOST_PLACES = 36
 
 cdef Py_ssize_t NO_TAP = 0
 cdef float NO_BIAS[4 * 16]
 
 
 cdef struct Geometry:
+    Py_ssize_t tile         # outputs of a tile along a side: 2 or 4
+    Py_ssize_t places       # its inputs
     Py_ssize_t tiles        # in all images
     Py_ssize_t down         # tiles of an image, by axis
     Py_ssize_t across
@@ -83,12 +90,21 @@ cdef inline Py_ssize_t m_place(const Geometry* g) noexcept nogil:
     return g.chunk * m_width(g) + LANES
 
 
-cdef inline void evaluate(vec* d, const int step) noexcept nogil:
-    """Replace six values, `step` apart, by B^T d: the input at the six points."""
-    cdef vec d0 = d[0], d1 = d[step], d2 = d[2 * step]
-    cdef vec d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step]
+cdef inline void evaluate(const int size, vec* d, const int step) noexcept nogil:
+    """Replace `size` values, `step` apart, by B^T d: the input at as many points."""
+    cdef vec d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step]
+    cdef vec d4, d5, even, odd
     cdef vec aa = splat(0.390625), bb = splat(2.25)
-    cdef vec even = d4 - bb * d2, odd = splat(0.625) * (d3 - bb * d1)
+    if size == 4:
+        d[0] = d2 - d0
+        d[step] = d2 + d1
+        d[2 * step] = d2 - d1
+        d[3 * step] = d3 - d1
+        return
+    d4 = d[4 * step]
+    d5 = d[5 * step]
+    even = d4 - bb * d2
+    odd = splat(0.625) * (d3 - bb * d1)
     d[step] = even + odd
     d[2 * step] = even - odd
     even = d4 - aa * d2
@@ -99,10 +115,18 @@ cdef inline void evaluate(vec* d, const int step) noexcept nogil:
     d[5 * step] = splat(0.87890625) * d1 - splat(2.640625) * d3 + d5
 
 
-cdef inline void interpolate(const vec* m, const int step, vec* y, const int to) noexcept nogil:
-    """Write A^T m: four outputs from the products at the six points."""
+cdef inline void interpolate(
+    const int size, const vec* m, const int step, vec* y, const int to
+) noexcept nogil:
+    """Write A^T m: two outputs less than there are products at points."""
     cdef vec sum_a = m[step] + m[2 * step], difference_a = m[step] - m[2 * step]
-    cdef vec sum_b = m[3 * step] + m[4 * step], difference_b = m[3 * step] - m[4 * step]
+    cdef vec sum_b, difference_b
+    if size == 4:
+        y[0] = m[0] + sum_a
+        y[to] = difference_a + m[3 * step]
+        return
+    sum_b = m[3 * step] + m[4 * step]
+    difference_b = m[3 * step] - m[4 * step]
     y[0] = m[0] + sum_a + sum_b
     y[to] = splat(0.625) * difference_a + splat(1.5) * difference_b
     y[2 * to] = splat(0.390625) * sum_a + splat(2.25) * sum_b
@@ -111,34 +135,34 @@ cdef inline void interpolate(const vec* m, const int step, vec* y, const int to)
     )
 
 
-cdef void input_tile(
-    const Geometry* g, const float* x, float* v, Py_ssize_t place
+cdef inline void input_tile(
+    const int size, const Geometry* g, const float* x, float* v, Py_ssize_t place
 ) noexcept nogil:
-    """Transform the 6x6 inputs of one tile, all channels."""
-    cdef vec d[PLACES]
+    """Transform the inputs of one tile, all channels; `size` points along a side."""
+    cdef vec d[MOST_PLACES]
     cdef Py_ssize_t c = 0
     cdef int i, j, n
     while c < g.channels:
         n = <int>min(<Py_ssize_t>LANES, g.channels - c)
-        for i in range(6):
-            for j in range(6):
-                d[6 * i + j] = load_n(x + i * g.x[1] + j * g.x[2] + c, n)
-        for i in range(6):
-            evaluate(&d[i], 6)
-        for i in range(6):
-            evaluate(&d[6 * i], 1)
-        for i in range(PLACES):
+        for i in range(size):
+            for j in range(size):
+                d[size * i + j] = load_n(x + i * g.x[1] + j * g.x[2] + c, n)
+        for i in range(size):
+            evaluate(size, &d[i], size)
+        for i in range(size):
+            evaluate(size, &d[size * i], 1)
+        for i in range(size * size):
             store_n(v + i * place + c, d[i], n)
         c += LANES
 
 
-cdef void output_tile(
-    const Geometry* g, const float* m, Py_ssize_t place, const float* bias,
-    float* y, const float* r, Py_ssize_t rows, Py_ssize_t pixels,
+cdef inline void output_tile(
+    const int size, const Geometry* g, const float* m, Py_ssize_t place,
+    const float* bias, float* y, const float* r, Py_ssize_t rows, Py_ssize_t pixels,
     Py_ssize_t first, Py_ssize_t last,
 ) noexcept nogil:
     """Transform one tile's products, finish and store the outputs inside the image."""
-    cdef vec d[PLACES]
+    cdef vec d[MOST_PLACES]
     cdef vec half[24]
     cdef vec out[16]
     cdef vec b
@@ -146,25 +170,29 @@ cdef void output_tile(
     cdef int i, j, n
     while c < last:
         n = <int>min(<Py_ssize_t>LANES, g.outputs - c)
-        for i in range(PLACES):
+        for i in range(size * size):
             d[i] = load(m + i * place + c)
-        for j in range(6):
-            interpolate(&d[j], 6, &half[j], 6)
-        for i in range(4):
-            interpolate(&half[6 * i], 1, &out[4 * i], 1)
+        for j in range(size):
+            interpolate(size, &d[j], size, &half[j], size)
+        for i in range(size - 2):
+            interpolate(size, &half[size * i], 1, &out[(size - 2) * i], 1)
         b = load(bias + c)
-        for i in range(4):
-            for j in range(4):
-                out[4 * i + j] = out[4 * i + j] + b
+        for i in range(size - 2):
+            for j in range(size - 2):
+                out[(size - 2) * i + j] = out[(size - 2) * i + j] + b
                 if g.finish.residual and i < rows and j < pixels:
-                    out[4 * i + j] = out[4 * i + j] + load_n(
+                    out[(size - 2) * i + j] = out[(size - 2) * i + j] + load_n(
                         r + i * g.r[1] + j * g.r[2] + c, n
                     )
-        activate_each(g.finish.code, g.finish.alpha, g.finish.beta, out, 16)
-        for i in range(4):
-            for j in range(4):
+        activate_each(
+            g.finish.code, g.finish.alpha, g.finish.beta, out, (size - 2) * (size - 2)
+        )
+        for i in range(size - 2):
+            for j in range(size - 2):
                 if i < rows and j < pixels:
-                    store_n(y + i * g.y[1] + j * g.y[2] + c, out[4 * i + j], n)
+                    store_n(
+                        y + i * g.y[1] + j * g.y[2] + c, out[(size - 2) * i + j], n
+                    )
         c += LANES
 
 
@@ -173,13 +201,16 @@ cdef void transform_inputs(
     Py_ssize_t base,
 ) noexcept nogil:
     """Transform tiles; V's row of a tile is its number less `base`."""
-    cdef Py_ssize_t t, image, i, j
+    cdef Py_ssize_t t, image, i, j, xo
     for t in range(first, last):
         j = t % g.across
         i = t // g.across % g.down
         image = t // (g.across * g.down)
-        input_tile(g, x + image * g.x[0] + 4 * i * g.x[1] + 4 * j * g.x[2],
-                   v + (t - base) * g.channels, v_place(g))
+        xo = image * g.x[0] + g.tile * (i * g.x[1] + j * g.x[2])
+        if g.tile == 4:
+            input_tile(6, g, x + xo, v + (t - base) * g.channels, v_place(g))
+        else:
+            input_tile(4, g, x + xo, v + (t - base) * g.channels, v_place(g))
 
 
 cdef void products(
@@ -234,16 +265,29 @@ cdef void transform_outputs(
     Py_ssize_t last, Py_ssize_t base, Py_ssize_t first_output, Py_ssize_t last_output,
 ) noexcept nogil:
     """Transform tiles; M's row of a tile is its number less `base`."""
-    cdef Py_ssize_t t, image, i, j, yo, ro
+    cdef Py_ssize_t t, image, i, j, rows, pixels
+    cdef const float* bias = <const float*>operand[3]
+    cdef const float* products
+    cdef const float* r
+    cdef float* y
     for t in range(first, last):
         j = t % g.across
         i = t // g.across % g.down
         image = t // (g.across * g.down)
-        yo = image * g.y[0] + 4 * i * g.y[1] + 4 * j * g.y[2]
-        ro = image * g.r[0] + 4 * i * g.r[1] + 4 * j * g.r[2]
-        output_tile(g, m + (t - base) * m_width(g), m_place(g), <const float*>operand[3],
-                    <float*>operand[0] + yo, <const float*>operand[4] + ro,
-                    g.rows - 4 * i, g.pixels - 4 * j, first_output, last_output)
+        y = <float*>operand[0] + image * g.y[0] + g.tile * (i * g.y[1] + j * g.y[2])
+        r = (
+            <const float*>operand[4] + image * g.r[0]
+            + g.tile * (i * g.r[1] + j * g.r[2])
+        )
+        products = m + (t - base) * m_width(g)
+        rows = g.rows - g.tile * i
+        pixels = g.pixels - g.tile * j
+        if g.tile == 4:
+            output_tile(6, g, products, m_place(g), bias, y, r, rows, pixels,
+                        first_output, last_output)
+        else:
+            output_tile(4, g, products, m_place(g), bias, y, r, rows, pixels,
+                        first_output, last_output)
 
 
 cdef void run_chunks(
@@ -254,13 +298,13 @@ cdef void run_chunks(
     cdef Py_ssize_t vectors = m_width(g) // LANES
     cdef Py_ssize_t blocks = (vectors + g.nr - 1) // g.nr
     cdef Py_ssize_t k, first, last
-    cdef float* v = <float*>operand[5] + part * PLACES * (v_place(g) + m_place(g))
-    cdef float* m = v + PLACES * v_place(g)
+    cdef float* v = <float*>operand[5] + part * g.places * (v_place(g) + m_place(g))
+    cdef float* m = v + g.places * v_place(g)
     for k in range(share(chunks, part, parts), share(chunks, part + 1, parts)):
         first = g.tiles * k // chunks
         last = g.tiles * (k + 1) // chunks
         transform_inputs(g, <const float*>operand[1], v, first, last, first)
-        products(g, v, <const float*>operand[2], m, last - first, 0, PLACES * blocks)
+        products(g, v, <const float*>operand[2], m, last - first, 0, g.places * blocks)
         transform_outputs(g, operand, m, first, last, first, 0, g.outputs)
 
 
@@ -277,7 +321,7 @@ cdef void run_products(
 ) noexcept nogil:
     cdef const Geometry* g = <const Geometry*>geometry
     cdef Py_ssize_t vectors = m_width(g) // LANES
-    cdef Py_ssize_t units = PLACES * ((vectors + g.nr - 1) // g.nr)
+    cdef Py_ssize_t units = g.places * ((vectors + g.nr - 1) // g.nr)
     products(g, <const float*>operand[1], <const float*>operand[2], <float*>operand[0],
              g.tiles, share(units, part, parts), share(units, part + 1, parts))
 
@@ -297,15 +341,17 @@ cdef void run_outputs(
                           min(g.outputs, share(vectors, part + 1, parts) * LANES))
 
 
-def winograd(Py_ssize_t images, down, across, rows, pixels, Py_ssize_t channels,
-             Py_ssize_t outputs, Py_ssize_t chunk, x, y, r, tile, finish,
+def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_ssize_t channels,
+             Py_ssize_t outputs, Py_ssize_t chunk, x, y, r, shape, finish,
              bint residual):
     """Bind the convolution, as one step or as three.
 
     Parameters
     ----------
+    tile : int
+        Outputs of a tile along a side, 2 or 4.
     images, down, across : int
-        How many images there are, and tiles of 4x4 outputs in each.
+        How many images there are, and tiles in each.
     rows, pixels : int
         Outputs of an image; the last tiles may reach beyond.
     channels, outputs : int
@@ -314,7 +360,7 @@ def winograd(Py_ssize_t images, down, across, rows, pixels, Py_ssize_t channels,
         Tiles done together; as many as there are, if the three steps are used.
     x, y, r : tuple of 3 int
         Distances between images, rows and pixels of input, output and residual.
-    tile : (int, int)
+    shape : (int, int)
         Most tiles and most vectors of outputs of a register tile.
     finish : (int, float, float)
         Activation code and its two numbers.
@@ -330,6 +376,8 @@ def winograd(Py_ssize_t images, down, across, rows, pixels, Py_ssize_t channels,
     """
     cdef Geometry g
     cdef int axis
+    g.tile = tile
+    g.places = (tile + 2) * (tile + 2)
     g.tiles = images * down * across
     g.down = down
     g.across = across
@@ -342,9 +390,12 @@ def winograd(Py_ssize_t images, down, across, rows, pixels, Py_ssize_t channels,
         g.x[axis] = x[axis]
         g.y[axis] = y[axis]
         g.r[axis] = r[axis]
-    g.mr, g.nr = tile
+    g.mr, g.nr = shape
     g.finish.code, g.finish.alpha, g.finish.beta = finish
     g.finish.residual = residual
+    if not (0 < g.mr <= MOST_ROWS and 0 < g.nr <= MOST_VECTORS
+            and g.mr * g.nr + g.nr <= REGISTERS):
+        raise ValueError(f"no register tile of {g.mr} tiles by {g.nr} vectors")
     return (
         bound(run_chunks, &g, sizeof(g)),
         bound(run_inputs, &g, sizeof(g)),
@@ -353,10 +404,12 @@ def winograd(Py_ssize_t images, down, across, rows, pixels, Py_ssize_t channels,
     )
 
 
-def scratch_elements(Py_ssize_t channels, Py_ssize_t outputs, Py_ssize_t chunk):
+def scratch_elements(Py_ssize_t tile, Py_ssize_t channels, Py_ssize_t outputs,
+                     Py_ssize_t chunk):
     """Return the floats of V and of M for `chunk` tiles."""
     cdef Geometry g
+    cdef Py_ssize_t places = (tile + 2) * (tile + 2)
     g.channels = channels
     g.outputs = outputs
     g.chunk = chunk
-    return PLACES * v_place(&g), PLACES * m_place(&g)
+    return places * v_place(&g), places * m_place(&g)

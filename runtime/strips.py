@@ -166,7 +166,7 @@ def _kind(node: Node, graph: Graph, specs: Mapping[str, Spec]) -> str | None:
         return None
     if op.groups == x.shape[-1] == out.shape[-1] > 1:
         return "depthwise"
-    if op.groups > 1 or op.suits_winograd(x, kernel):
+    if op.groups > 1 or op.winograd_tile(x, kernel):
         return None
     pointwise = kernel.shape[:2] == (1, 1) and x.shape[:3] == out.shape[:3]
     return "pointwise" if pointwise else "convolution"

@@ -3,13 +3,13 @@
 from .depthwise import depthwise
 from .matrix_product import matrix_product
 from .moves import Moves
-from .winograd import suits_winograd, winograd, winograd_halo
+from .winograd import winograd, winograd_halo, winograd_tile
 
 __all__ = [
     "Moves",
     "depthwise",
     "matrix_product",
-    "suits_winograd",
     "winograd",
     "winograd_halo",
+    "winograd_tile",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -19,33 +20,43 @@ LEAST_CHANNELS = 16
 """With fewer channels the transforms cost more than the products save."""
 
 LEAST_TILES = 6
-"""With fewer tiles of a picture the transformed weights, four times as many, take
+"""With fewer tiles of a picture the transformed weights, larger than the kernel, take
 longer to read than the products save."""
 
+FEW_TILES = 16
+MANY_WEIGHTS = 1 << 15
+"""With so few tiles of 4x4 and so many pairs of channels their weights, four times the
+kernel, take longer to read than the products that 2x2 tiles need besides."""
 
-def suits_winograd(out: Spec, kernel: Spec) -> bool:
-    """Return whether a convolution of stride one is faster this way.
+
+def winograd_tile(out: Spec, kernel: Spec) -> int:
+    """Return how many outputs a tile should have along a side; 0 for no tiles.
 
     Parameters
     ----------
     out : Spec
-        The result, batch first.
+        The result of a convolution of stride one, batch first.
     kernel : Spec
         The weights.
     """
     if out.rank != 4 or kernel.shape[:2] != (3, 3):
-        return False
+        return 0
     _, rows, pixels, outputs = out.shape
-    tiles = -(-rows // 4) * -(-pixels // 4)
-    return min(kernel.shape[2], outputs) >= LEAST_CHANNELS and tiles >= LEAST_TILES
+    channels = kernel.shape[2]
+    if min(channels, outputs) < LEAST_CHANNELS:
+        return 0
+    large = -(-rows // 4) * -(-pixels // 4)
+    if large > FEW_TILES or large >= LEAST_TILES and channels * outputs < MANY_WEIGHTS:
+        return 4
+    return 2 if -(-rows // 2) * -(-pixels // 2) >= LEAST_TILES else 0
 
 
-def winograd_halo(x: Spec, counts: Shape, padding: Padding) -> Halo:
-    """Return the zeros that whole tiles of 4x4 outputs reach into."""
+def winograd_halo(tile: int, x: Spec, counts: Shape, padding: Padding) -> Halo:
+    """Return the zeros that whole tiles of outputs reach into."""
     return (
         (0, 0),
         *(
-            (before, max(0, -(-count // 4) * 4 + 2 - before - n))
+            (before, max(0, -(-count // tile) * tile + 2 - before - n))
             for n, count, (before, _) in zip(x.spatial, counts, padding, strict=True)
         ),
         (0, 0),
@@ -54,6 +65,7 @@ def winograd_halo(x: Spec, counts: Shape, padding: Padding) -> Halo:
 
 def winograd(
     low: Lowering,
+    tile: int,
     out: View,
     x: View,
     kernel: Array,
@@ -65,6 +77,8 @@ def winograd(
 
     Parameters
     ----------
+    tile : int
+        From `winograd_tile`.
     x : View
         With at least `winograd_halo` around it.
     kernel : Array
@@ -73,16 +87,18 @@ def winograd(
     module = low.load("winograd")
     channels, outputs = kernel.shape[2:]
     n, rows, pixels, _ = out.shape
-    down, across = -(-rows // 4), -(-pixels // 4)
+    down, across = -(-rows // tile), -(-pixels // tile)
     tiles = n * down * across
-    chunk = chunk_tiles(tiles, channels, outputs, low.level2_bytes)
+    per_tile = (tile + 2) ** 2 * 4 * (channels + outputs)
+    chunk = chunk_tiles(tiles, per_tile, low.level2_bytes)
     vectors = -(-outputs // module.lanes)
     line = 4 * module.lanes * channels
     in_cache = max(1, low.level1_bytes * 2 // 3 // line)
     mr, nr = best_tile(chunk, vectors, module.registers, in_cache)
-    v_elements, m_elements = module.scratch_elements(channels, outputs, chunk)
+    v_elements, m_elements = module.scratch_elements(tile, channels, outputs, chunk)
     residual = epilogue.residual
     whole, inputs, products, results = module.winograd(
+        tile,
         n,
         down,
         across,
@@ -104,7 +120,9 @@ def winograd(
     )
     x = replace(x, offset=x.offset - start)
     weights = low.packed(
-        kernel, ("winograd", nr), lambda: transformed(low, kernel, vectors, nr)
+        kernel,
+        ("winograd", tile, nr),
+        lambda: transformed(low, tile, kernel, vectors, nr),
     )
 
     def pack_bias() -> Array:
@@ -114,7 +132,7 @@ def winograd(
 
     b = low.packed(kernel if bias is None else bias, "winograd bias", pack_bias)
     other = residual or out
-    name = fused(f"winograd {mr}x{nr}", epilogue)
+    name = fused(f"winograd F({tile}x{tile}) {mr}x{nr}", epilogue)
     if chunk < tiles:
         scratch = low.scratch(low.threads * (v_elements + m_elements))
         return [Step(whole, (out, x, weights, b, other, scratch), name)]
@@ -126,13 +144,13 @@ def winograd(
     ]
 
 
-def chunk_tiles(tiles: int, channels: int, outputs: int, level2_bytes: int) -> int:
+def chunk_tiles(tiles: int, per_tile: int, level2_bytes: int) -> int:
     """Return how many tiles to do together; all of them if there are few.
 
-    V and M of a chunk should stay in the second-level cache, but a chunk must be large
-    enough that reading the transformed weights again for each costs little.
+    V and M of a chunk, `per_tile` bytes a tile, should stay in the second-level cache,
+    but a chunk must be large enough that reading the transformed weights again for each
+    costs little.
     """
-    per_tile = 36 * 4 * (channels + outputs)
     fit = max(28, level2_bytes // per_tile)
     if tiles <= 2 * fit:
         return tiles
@@ -141,28 +159,34 @@ def chunk_tiles(tiles: int, channels: int, outputs: int, level2_bytes: int) -> i
     return -(-tiles // chunks)
 
 
-def transformed(low: Lowering, kernel: Array, vectors: int, nr: int) -> Array:
+def transformed(
+    low: Lowering, tile: int, kernel: Array, vectors: int, nr: int
+) -> Array:
     """Return G g G^T of every kernel, packed for the products of each place."""
-    a, b = low.load("winograd").POINTS
-    scale_a = 2 * a * a * (a * a - b * b)
-    scale_b = 2 * b * b * (b * b - a * a)
-    g = np.array(
-        [
-            [1 / (a * a * b * b), 0, 0],
-            [1 / scale_a, a / scale_a, a * a / scale_a],
-            [1 / scale_a, -a / scale_a, a * a / scale_a],
-            [1 / scale_b, b / scale_b, b * b / scale_b],
-            [1 / scale_b, -b / scale_b, b * b / scale_b],
-            [0, 0, 1],
-        ]
-    )
+    g = interpolation(low.load("winograd").POINTS[tile])
     module = low.load("conv")
     channels, outputs = kernel.shape[2:]
     half = np.einsum("ai,ijcn->ajcn", g, kernel.astype(np.float64))
     full = np.einsum("bj,ajcn->abcn", g, half).astype(np.float32)
-    places = full.reshape(36, 1, channels, outputs)
+    places = full.reshape(-1, 1, channels, outputs)
     size = vectors * module.lanes * channels
-    packed = aligned_zeros(36 * size)
+    packed = aligned_zeros(len(places) * size)
     for place, weight in enumerate(places):
         module.pack_weights(weight, 1, nr, packed[place * size : (place + 1) * size])
     return packed
+
+
+def interpolation(points: tuple[float, ...]) -> Array:
+    """Return G: a kernel of three at 0, plus and minus each point, and infinity.
+
+    Every row is divided by the product of its point's distances to the others.
+    """
+    finite = [0.0, *(sign * point for point in points for sign in (1, -1))]
+    rows = [
+        [
+            p**k / math.prod(p - other for other in finite if other != p)
+            for k in range(3)
+        ]
+        for p in finite
+    ]
+    return np.array([*rows, [0, 0, 1]])

@@ -13,9 +13,9 @@ from ..algorithms import (
     Moves,
     depthwise,
     matrix_product,
-    suits_winograd,
     winograd,
     winograd_halo,
+    winograd_tile,
 )
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
@@ -126,8 +126,9 @@ class Conv(Op):
         """Return the padding that windows really reach into."""
         span, stride, padding = self._geometry(x, kernel)
         counts = output_size(x.spatial, span, stride, padding)
-        if self.suits_winograd(x, kernel):
-            return winograd_halo(x, counts, padding)
+        tile = self.winograd_tile(x, kernel)
+        if tile:
+            return winograd_halo(tile, x, counts, padding)
         return (
             (0, 0),
             *(
@@ -155,9 +156,10 @@ class Conv(Op):
         epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Choose the algorithm."""
-        if self.suits_winograd(x.spec, Spec(kernel.shape)):
+        tile = self.winograd_tile(x.spec, Spec(kernel.shape))
+        if tile:
             _, _, padding = self._geometry(x.spec, Spec(kernel.shape))
-            return winograd(low, out, x, kernel, bias, padding, epilogue)
+            return winograd(low, tile, out, x, kernel, bias, padding, epilogue)
         rank = x.rank - 2
         stride = per_axis(self.stride, rank, "stride")
         dilation = per_axis(self.dilation, rank, "dilation")
@@ -191,10 +193,10 @@ class Conv(Op):
         dilation = per_axis(self.dilation, len(span), "dilation")
         return Window(kernel.shape[:-2], stride, dilation, padding)
 
-    def suits_winograd(self, x: Spec, kernel: Spec) -> bool:
-        """Return whether it runs by Winograd's algorithm."""
+    def winograd_tile(self, x: Spec, kernel: Spec) -> int:
+        """Return the side of the tiles of Winograd's algorithm; 0 for another one."""
         plain = self.groups == 1 and {*self.stride, *self.dilation} == {1}
-        return plain and suits_winograd(self.infer(x, kernel), kernel)
+        return winograd_tile(self.infer(x, kernel), kernel) if plain else 0
 
     def _geometry(
         self, x: Spec, kernel: Spec

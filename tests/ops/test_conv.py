@@ -74,56 +74,69 @@ def test_depthwise_is_exact_on_whole_numbers(
     check(op, x, kernel=w, bias=whole(rng, (channels,)), exact=True)
 
 
-def winograd_bound(x, kernel, padding):
-    """Return how far F(4x4, 3x3) may be off at each output.
+def winograd_bound(tile, x, kernel, padding):
+    """Return how far F(tile x tile, 3x3) may be off at each output.
 
     Every sum of K terms errs by at most 2 sqrt(K) u of the sum of magnitudes, so the
     algorithm is followed with the magnitudes of all its matrices.
     """
-    a, b = kernels.load("winograd").POINTS
-    points = [0, a, -a, b, -b]
-    evaluate = np.zeros((6, 6))
+    points = [
+        0,
+        *(s * p for p in kernels.load("winograd").POINTS[tile] for s in (1, -1)),
+    ]
+    size = tile + 2
+    evaluate = np.zeros((size, size))
     for row, p in enumerate(points):
         others = np.poly([q for q in points if q != p])[::-1]
-        evaluate[row, :5] = others
-    evaluate[5] = np.poly(points)[::-1]
+        evaluate[row, : size - 1] = others
+    evaluate[-1] = np.poly(points)[::-1]
     scale = [np.prod([p - q for q in points if q != p]) for p in points]
     powers = np.array([[p**j for j in range(3)] for p in points])
     weights = powers / np.array(scale)[:, None]
     weights = np.abs(np.vstack([weights, [0, 0, 1]]))
-    back = np.abs([[p**i for p in points] + [float(i == 3)] for i in range(4)])
+    last = tile - 1
+    back = [[p**i for p in points] + [float(i == last)] for i in range(tile)]
+    back = np.abs(back)
     (top, bottom), (left, right) = padding
     rows, pixels = (x.shape[i + 1] + sum(padding[i]) - 2 for i in range(2))
     x = np.abs(x).astype(float)
-    x = np.pad(x, [(0, 0), (top, bottom + 3), (left, right + 3), (0, 0)])
+    x = np.pad(x, [(0, 0), (top, bottom + last), (left, right + last), (0, 0)])
     u = np.einsum("ai,bj,ijcn->abcn", weights, weights, np.abs(kernel).astype(float))
-    out = np.zeros((x.shape[0], rows + 3, pixels + 3, kernel.shape[-1]))
-    for i, j in itertools.product(range(0, rows, 4), range(0, pixels, 4)):
-        d = x[:, i : i + 6, j : j + 6]
+    out = np.zeros((x.shape[0], rows + last, pixels + last, kernel.shape[-1]))
+    for i, j in itertools.product(range(0, rows, tile), range(0, pixels, tile)):
+        d = x[:, i : i + size, j : j + size]
         v = np.einsum("ai,bj,tijc->abtc", np.abs(evaluate), np.abs(evaluate), d)
         m = np.einsum("abtc,abcn->abtn", v, u)
         y = np.einsum("ia,jb,abtn->tijn", back, back, m)
-        out[:, i : i + 4, j : j + 4] = y[:, : out.shape[1] - i, : out.shape[2] - j]
+        y = y[:, : out.shape[1] - i, : out.shape[2] - j]
+        out[:, i : i + tile, j : j + tile] = y
     return 2 * np.sqrt(kernel.shape[2] + 60) * UNIT * out[:, :rows, :pixels]
 
 
 @pytest.mark.parametrize(
-    ("shape", "outputs", "padding"),
+    ("tile", "shape", "outputs", "padding"),
     [
-        ((1, 12, 12, 16), 16, ((1, 1), (1, 1))),
-        ((2, 9, 11, 17), 33, ((1, 1), (1, 1))),
-        ((1, 14, 7, 48), 20, ((0, 0), (0, 0))),
-        ((1, 10, 10, 16), 16, ((2, 0), (0, 2))),
-        ((1, 70, 66, 64), 64, ((1, 1), (1, 1))),
-        ((5, 8, 8, 130), 31, ((1, 1), (1, 1))),
+        (4, (1, 12, 12, 16), 16, ((1, 1), (1, 1))),
+        (4, (2, 9, 11, 17), 33, ((1, 1), (1, 1))),
+        (4, (1, 14, 9, 48), 20, ((0, 0), (0, 0))),
+        (4, (1, 10, 10, 16), 16, ((2, 0), (0, 2))),
+        (4, (1, 70, 66, 64), 64, ((1, 1), (1, 1))),
+        (4, (5, 9, 8, 130), 31, ((1, 1), (1, 1))),
+        (2, (1, 7, 7, 16), 16, ((1, 1), (1, 1))),
+        (2, (3, 5, 8, 17), 33, ((1, 1), (1, 1))),
+        (2, (2, 9, 8, 20), 18, ((0, 0), (0, 0))),
+        (2, (1, 6, 6, 130), 31, ((2, 0), (0, 2))),
+        (2, (2, 13, 14, 192), 200, ((1, 1), (1, 1))),
     ],
 )
-def test_winograd_stays_within_its_bound(shape, outputs, padding):
+def test_winograd_stays_within_its_bound(tile, shape, outputs, padding):
     rng = np.random.default_rng(5)
     x, w = normal(rng, shape), normal(rng, (3, 3, shape[-1], outputs))
+    op = ops.Conv(padding=padding)
+    assert op.winograd_tile(Spec(shape), Spec(w.shape)) == tile
     bias = normal(rng, (outputs,))
-    bound = winograd_bound(x, w, padding) + UNIT * 8
-    check(ops.Conv(padding=padding), x, kernel=w, bias=bias, bound=bound)
+    bound = winograd_bound(tile, x, w, padding) + UNIT * 8
+    check(op, x, kernel=w, bias=bias, bound=bound)
     assert np.median(bound) < 0.1, "a product left out would show"
 
 
