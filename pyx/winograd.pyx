@@ -22,10 +22,9 @@ weights 16/9 of the kernel's size where the larger tile makes them four times as
 It serves small images, of which the larger tile would waste much and whose weights
 take longer to read than to multiply.
 
-`winograd` does all phases for a chunk of tiles whose V and M stay in the cache, each
-thread its own chunks. Where there are too few tiles for that, `transform_input`,
-`multiply` and `transform_output` are steps of their own, and threads share the places
-of the products.
+All phases are done for a chunk of tiles whose V and M stay in the cache, each thread
+its own chunks. Where all tiles are one chunk the threads share out the output channels;
+each makes V for itself, which costs less than reading it from another's cache.
 
 References
 ----------
@@ -217,11 +216,10 @@ cdef void products(
     const Geometry* g, const float* v, const float* u, float* m, Py_ssize_t tiles,
     Py_ssize_t first, Py_ssize_t last,
 ) noexcept nogil:
-    """Multiply; the work, counted in (place, block of outputs), is given as a range."""
+    """Multiply, for the blocks of outputs from `first` to `last`."""
     cdef Py_ssize_t vectors = m_width(g) // LANES
-    cdef Py_ssize_t blocks = (vectors + g.nr - 1) // g.nr
     cdef Py_ssize_t strips = (tiles + g.mr - 1) // g.mr
-    cdef Py_ssize_t unit, place, vector, strip, rows
+    cdef Py_ssize_t place, block, vector, strip, rows
     cdef const float* after
     cdef Task task
     cdef Tile run
@@ -241,23 +239,26 @@ cdef void products(
     task.bias = NO_BIAS
     task.distant = False
     task.finish = &plain
-    for unit in range(first, last):
-        place = unit // blocks
-        vector = unit % blocks * g.nr
-        nr = <int>min(<Py_ssize_t>g.nr, vectors - vector)
-        task.w = u + (place * vectors + vector) * LANES * g.channels
-        task.outputs = nr * LANES
-        task.x = v + place * v_place(g)
-        task.y = m + place * m_place(g) + vector * LANES
-        after = task.w + nr * LANES * g.channels
-        for strip in range(strips):
-            task.ahead = after + min(2 * strip, <Py_ssize_t>nr - 1) * LINE * g.channels
-            task.apart = LINE * g.channels if 2 * strip + 1 < nr else 0
-            rows = tiles // strips + (1 if strip < tiles % strips else 0)
-            run = TILES[nr][rows]
-            run(&task)
-            task.x += rows * task.dx
-            task.y += rows * task.dy
+    for place in range(g.places):
+        for block in range(first, last):
+            vector = block * g.nr
+            nr = <int>min(<Py_ssize_t>g.nr, vectors - vector)
+            task.w = u + (place * vectors + vector) * LANES * g.channels
+            task.outputs = nr * LANES
+            task.x = v + place * v_place(g)
+            task.y = m + place * m_place(g) + vector * LANES
+            after = task.w + nr * LANES * g.channels
+            if block + 1 == last:
+                after = u + ((place + 1) * vectors + first * g.nr) * LANES * g.channels
+            for strip in range(strips):
+                # Two lines a step, so that two strips fetch a block of four vectors.
+                task.ahead = after + min(2 * strip, <Py_ssize_t>nr - 1) * LINE * g.channels
+                task.apart = LINE * g.channels if 2 * strip + 1 < nr else 0
+                rows = tiles // strips + (1 if strip < tiles % strips else 0)
+                run = TILES[nr][rows]
+                run(&task)
+                task.x += rows * task.dx
+                task.y += rows * task.dy
 
 
 cdef void transform_outputs(
@@ -290,61 +291,38 @@ cdef void transform_outputs(
                         first_output, last_output)
 
 
-cdef void run_chunks(
+cdef void run_winograd(
     char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
 ) noexcept nogil:
     cdef const Geometry* g = <const Geometry*>geometry
     cdef Py_ssize_t chunks = (g.tiles + g.chunk - 1) // g.chunk
-    cdef Py_ssize_t vectors = m_width(g) // LANES
-    cdef Py_ssize_t blocks = (vectors + g.nr - 1) // g.nr
-    cdef Py_ssize_t k, first, last
+    cdef Py_ssize_t blocks = (m_width(g) // LANES + g.nr - 1) // g.nr
+    cdef Py_ssize_t k, first, last, block = 0, end = blocks
+    cdef Py_ssize_t chunk = share(chunks, part, parts), stop = share(chunks, part + 1, parts)
     cdef float* v = <float*>operand[5] + part * g.places * (v_place(g) + m_place(g))
     cdef float* m = v + g.places * v_place(g)
-    for k in range(share(chunks, part, parts), share(chunks, part + 1, parts)):
+    if chunks == 1:
+        chunk, stop = 0, 1
+        block = share(blocks, part, parts)
+        end = share(blocks, part + 1, parts)
+        if block == end:
+            return
+    for k in range(chunk, stop):
         first = g.tiles * k // chunks
         last = g.tiles * (k + 1) // chunks
         transform_inputs(g, <const float*>operand[1], v, first, last, first)
-        products(g, v, <const float*>operand[2], m, last - first, 0, g.places * blocks)
-        transform_outputs(g, operand, m, first, last, first, 0, g.outputs)
-
-
-cdef void run_inputs(
-    char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
-) noexcept nogil:
-    cdef const Geometry* g = <const Geometry*>geometry
-    transform_inputs(g, <const float*>operand[1], <float*>operand[0],
-                     share(g.tiles, part, parts), share(g.tiles, part + 1, parts), 0)
-
-
-cdef void run_products(
-    char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
-) noexcept nogil:
-    cdef const Geometry* g = <const Geometry*>geometry
-    cdef Py_ssize_t vectors = m_width(g) // LANES
-    cdef Py_ssize_t units = g.places * ((vectors + g.nr - 1) // g.nr)
-    products(g, <const float*>operand[1], <const float*>operand[2], <float*>operand[0],
-             g.tiles, share(units, part, parts), share(units, part + 1, parts))
-
-
-cdef void run_outputs(
-    char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
-) noexcept nogil:
-    cdef const Geometry* g = <const Geometry*>geometry
-    cdef Py_ssize_t vectors = m_width(g) // LANES
-    if g.tiles >= 4 * parts:
-        transform_outputs(g, operand, <const float*>operand[5],
-                          share(g.tiles, part, parts), share(g.tiles, part + 1, parts),
-                          0, 0, g.outputs)
-    else:
-        transform_outputs(g, operand, <const float*>operand[5], 0, g.tiles, 0,
-                          share(vectors, part, parts) * LANES,
-                          min(g.outputs, share(vectors, part + 1, parts) * LANES))
+        products(g, v, <const float*>operand[2], m, last - first, block, end)
+        transform_outputs(g, operand, m, first, last, first, block * g.nr * LANES,
+                          min(g.outputs, end * g.nr * LANES))
 
 
 def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_ssize_t channels,
              Py_ssize_t outputs, Py_ssize_t chunk, x, y, r, shape, finish,
              bint residual):
-    """Bind the convolution, as one step or as three.
+    """Bind the convolution.
+
+    Operands: output, input, weights, bias, residual (any address if there is none), and
+    scratch of `scratch_elements` for each thread.
 
     Parameters
     ----------
@@ -357,7 +335,7 @@ def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_
     channels, outputs : int
         Of input and output.
     chunk : int
-        Tiles done together; as many as there are, if the three steps are used.
+        Tiles done together.
     x, y, r : tuple of 3 int
         Distances between images, rows and pixels of input, output and residual.
     shape : (int, int)
@@ -366,13 +344,6 @@ def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_
         Activation code and its two numbers.
     residual : bool
         Whether to add the residual.
-
-    Returns
-    -------
-    tuple of 4 kernels
-        All in one: operands output, input, weights, bias, residual, scratch of
-        `scratch_elements` for each thread. Input transform: V, input. Products: M, V,
-        weights. Output transform: output, any, any, bias, residual, M.
     """
     cdef Geometry g
     cdef int axis
@@ -396,20 +367,79 @@ def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_
     if not (0 < g.mr <= MOST_ROWS and 0 < g.nr <= MOST_VECTORS
             and g.mr * g.nr + g.nr <= REGISTERS):
         raise ValueError(f"no register tile of {g.mr} tiles by {g.nr} vectors")
-    return (
-        bound(run_chunks, &g, sizeof(g)),
-        bound(run_inputs, &g, sizeof(g)),
-        bound(run_products, &g, sizeof(g)),
-        bound(run_outputs, &g, sizeof(g)),
-    )
+    return bound(run_winograd, &g, sizeof(g))
 
 
 def scratch_elements(Py_ssize_t tile, Py_ssize_t channels, Py_ssize_t outputs,
                      Py_ssize_t chunk):
-    """Return the floats of V and of M for `chunk` tiles."""
+    """Return the floats of V and M of one thread for `chunk` tiles."""
     cdef Geometry g
     cdef Py_ssize_t places = (tile + 2) * (tile + 2)
     g.channels = channels
     g.outputs = outputs
     g.chunk = chunk
-    return places * v_place(&g), places * m_place(&g)
+    return places * (v_place(&g) + m_place(&g))
+
+
+cdef void transform_vector(
+    const Geometry* g, const float* k, Py_ssize_t tap, int lanes, const double* m,
+    float* out, Py_ssize_t place,
+) noexcept nogil:
+    """Write G k G^T for one input channel and up to LANES outputs, in float64."""
+    cdef double w[9][LANES]
+    cdef double half[18][LANES]
+    cdef int size = <int>g.tile + 2
+    cdef int i, j, n
+    for i in range(9):
+        for n in range(LANES):
+            w[i][n] = k[i * tap + n] if n < lanes else 0
+    for i in range(size):
+        for j in range(3):
+            for n in range(LANES):
+                half[3 * i + j][n] = (
+                    m[3 * i] * w[j][n] + m[3 * i + 1] * w[3 + j][n]
+                    + m[3 * i + 2] * w[6 + j][n]
+                )
+    for i in range(size):
+        for j in range(size):
+            for n in range(LANES):
+                out[n] = <float>(
+                    half[3 * i][n] * m[3 * j] + half[3 * i + 1][n] * m[3 * j + 1]
+                    + half[3 * i + 2][n] * m[3 * j + 2]
+                )
+            out += place
+
+
+def pack_weights(const float[:, :, :, ::1] kernel, const double[:, ::1] g_matrix, int nr,
+                 float[::1] out):
+    """Write U in the order in which the products read it.
+
+    Parameters
+    ----------
+    kernel : array of shape (3, 3, channels, outputs)
+    g_matrix : array of shape (tile + 2, 3)
+        G: evaluates a kernel at the points.
+    nr : int
+        Vectors of outputs of a register tile.
+    out : array of (tile + 2)^2 * channels * outputs, these filled up to whole vectors
+    """
+    cdef Geometry g
+    cdef Py_ssize_t channels = kernel.shape[2], outputs = kernel.shape[3]
+    cdef Py_ssize_t vectors = (outputs + LANES - 1) // LANES
+    cdef Py_ssize_t block, vector, c, width
+    g.tile = g_matrix.shape[0] - 2
+    with nogil:
+        for block in range((vectors + nr - 1) // nr):
+            width = min(<Py_ssize_t>nr, vectors - block * nr)
+            for c in range(channels):
+                for vector in range(block * nr, block * nr + width):
+                    transform_vector(
+                        &g, &kernel[0, 0, c, vector * LANES], channels * outputs,
+                        <int>min(<Py_ssize_t>LANES, outputs - vector * LANES),
+                        &g_matrix[0, 0],
+                        &out[
+                            (block * nr * channels + c * width + vector - block * nr)
+                            * LANES
+                        ],
+                        vectors * LANES * channels,
+                    )

@@ -46,7 +46,9 @@ def winograd_tile(out: Spec, kernel: Spec) -> int:
     if min(channels, outputs) < LEAST_CHANNELS:
         return 0
     large = -(-rows // 4) * -(-pixels // 4)
-    if large > FEW_TILES or large >= LEAST_TILES and channels * outputs < MANY_WEIGHTS:
+    if large > FEW_TILES or (
+        large >= LEAST_TILES and channels * outputs < MANY_WEIGHTS
+    ):
         return 4
     return 2 if -(-rows // 2) * -(-pixels // 2) >= LEAST_TILES else 0
 
@@ -72,8 +74,8 @@ def winograd(
     bias: Array | None,
     padding: Padding,
     epilogue: Epilogue,
-) -> list[Step]:
-    """Return the steps: one if chunks of tiles can be done by themselves, else three.
+) -> Step:
+    """Return the step.
 
     Parameters
     ----------
@@ -89,15 +91,17 @@ def winograd(
     n, rows, pixels, _ = out.shape
     down, across = -(-rows // tile), -(-pixels // tile)
     tiles = n * down * across
-    per_tile = (tile + 2) ** 2 * 4 * (channels + outputs)
-    chunk = chunk_tiles(tiles, per_tile, low.level2_bytes)
+    places = 4 * (tile + 2) ** 2
+    per_tile, weights = places * (channels + outputs), places * channels * outputs
+    chunk = chunk_tiles(tiles, per_tile, weights, low.level2_bytes)
     vectors = -(-outputs // module.lanes)
     line = 4 * module.lanes * channels
     in_cache = max(1, low.level1_bytes * 2 // 3 // line)
-    mr, nr = best_tile(chunk, vectors, module.registers, in_cache)
-    v_elements, m_elements = module.scratch_elements(tile, channels, outputs, chunk)
+    shared = vectors if chunk < tiles else -(-vectors // 2)
+    mr, nr = best_tile(chunk, shared, module.registers, in_cache)
+    elements = module.scratch_elements(tile, channels, outputs, chunk)
     residual = epilogue.residual
-    whole, inputs, products, results = module.winograd(
+    step = module.winograd(
         tile,
         n,
         down,
@@ -119,7 +123,7 @@ def winograd(
         for (before, _), stride in zip(padding, x.strides[1:3], strict=True)
     )
     x = replace(x, offset=x.offset - start)
-    weights = low.packed(
+    packed = low.packed(
         kernel,
         ("winograd", tile, nr),
         lambda: transformed(low, tile, kernel, vectors, nr),
@@ -131,20 +135,12 @@ def winograd(
         return packed
 
     b = low.packed(kernel if bias is None else bias, "winograd bias", pack_bias)
-    other = residual or out
+    scratch = low.scratch(low.threads * elements)
     name = fused(f"winograd F({tile}x{tile}) {mr}x{nr}", epilogue)
-    if chunk < tiles:
-        scratch = low.scratch(low.threads * (v_elements + m_elements))
-        return [Step(whole, (out, x, weights, b, other, scratch), name)]
-    v, m = low.scratch(v_elements), low.scratch(m_elements)
-    return [
-        Step(inputs, (v, x), "winograd input"),
-        Step(products, (m, v, weights), name),
-        Step(results, (out, x, weights, b, other, m), "winograd output"),
-    ]
+    return Step(step, (out, x, packed, b, residual or out, scratch), name)
 
 
-def chunk_tiles(tiles: int, per_tile: int, level2_bytes: int) -> int:
+def chunk_tiles(tiles: int, per_tile: int, weights: int, level2_bytes: int) -> int:
     """Return how many tiles to do together; all of them if there are few.
 
     V and M of a chunk, `per_tile` bytes a tile, should stay in the second-level cache,
@@ -152,7 +148,7 @@ def chunk_tiles(tiles: int, per_tile: int, level2_bytes: int) -> int:
     costs little.
     """
     fit = max(28, level2_bytes // per_tile)
-    if tiles <= 2 * fit:
+    if tiles <= (fit if weights <= 4 * level2_bytes else 2 * fit):
         return tiles
     chunks = -(-tiles // fit)
     chunks += chunks % 2
@@ -163,16 +159,11 @@ def transformed(
     low: Lowering, tile: int, kernel: Array, vectors: int, nr: int
 ) -> Array:
     """Return G g G^T of every kernel, packed for the products of each place."""
-    g = interpolation(low.load("winograd").POINTS[tile])
-    module = low.load("conv")
-    channels, outputs = kernel.shape[2:]
-    half = np.einsum("ai,ijcn->ajcn", g, kernel.astype(np.float64))
-    full = np.einsum("bj,ajcn->abcn", g, half).astype(np.float32)
-    places = full.reshape(-1, 1, channels, outputs)
-    size = vectors * module.lanes * channels
-    packed = aligned_zeros(len(places) * size)
-    for place, weight in enumerate(places):
-        module.pack_weights(weight, 1, nr, packed[place * size : (place + 1) * size])
+    module = low.load("winograd")
+    places = (tile + 2) ** 2
+    packed = aligned_zeros(places * vectors * module.lanes * kernel.shape[2])
+    g = interpolation(module.POINTS[tile])
+    module.pack_weights(np.ascontiguousarray(kernel, np.float32), g, nr, packed)
     return packed
 
 

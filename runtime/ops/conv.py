@@ -159,7 +159,7 @@ class Conv(Op):
         tile = self.winograd_tile(x.spec, Spec(kernel.shape))
         if tile:
             _, _, padding = self._geometry(x.spec, Spec(kernel.shape))
-            return winograd(low, tile, out, x, kernel, bias, padding, epilogue)
+            return [winograd(low, tile, out, x, kernel, bias, padding, epilogue)]
         rank = x.rank - 2
         stride = per_axis(self.stride, rank, "stride")
         dilation = per_axis(self.dilation, rank, "dilation")
