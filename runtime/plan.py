@@ -240,6 +240,7 @@ class _Builder:
         self._chains = chains
         self._chained = {n.name for chain in chains.values() for n in chain[:-1]}
         self._gather_halos()
+        self._note_order()
         for node in graph.nodes:
             if node.name in self._chains:
                 self._lower_chain(self._chains[node.name])
@@ -314,6 +315,18 @@ class _Builder:
         self._halos[value] = new
         return new != old
 
+    def _note_order(self) -> None:
+        """Note who makes a value, and the last to read it; a chain acts at its end."""
+        self._makers = {v: n for n in self._graph.nodes for v in n.outputs}
+        end = {n.name: last for last, chain in self._chains.items() for n in chain}
+        self._position = {n.name: i for i, n in enumerate(self._graph.nodes)}
+        self._last_read = dict.fromkeys(self._graph.outputs, len(self._position))
+        for node in self._graph.nodes:
+            position = self._position[end.get(node.name, node.name)]
+            for value in (*node.inputs, node.residual or ""):
+                last = self._last_read.get(value, -1)
+                self._last_read[value] = max(last, position)
+
     def _place(self, value: str) -> View:
         if value not in self._views:
             self._views[value] = self._choose_place(value)
@@ -328,12 +341,40 @@ class _Builder:
             if views is not None:
                 return views[index]
         halo = self._halos.get(value)
+        residual = self._place_of_residual(value, halo)
+        if residual is not None:
+            return residual
         if halo is not None:
             return self._with_border(spec, halo)
         if value in self._graph.outputs:
             index = self._graph.outputs.index(value)
             return _dense(Buffer(spec.nbytes, "output", index), spec)
         return _dense(Buffer(spec.nbytes), spec)
+
+    def _place_of_residual(self, value: str, halo: Halo | None) -> View | None:
+        """Return where what a convolution adds lies, if nobody reads it afterwards."""
+        node = self._makers.get(value)
+        if node is None or node.residual is None or not isinstance(node.op, Conv):
+            return None
+        if value in self._graph.outputs:
+            return None
+        view = self._views[node.residual]
+        if view.buffer.source != "arena" or view.shape != self._specs[value].shape:
+            return None
+        if halo is not None and not _covers(view.padding, halo):
+            return None
+        now = self._position[node.name]
+        read = {v for n in self._chains.get(node.name, [node]) for v in n.inputs}
+        for other, its in self._views.items():
+            if its.buffer is view.buffer:
+                last = self._last_read.get(other, -1)
+                if (
+                    other in read
+                    or last > now
+                    or (last == now and other != node.residual)
+                ):
+                    return None
+        return view
 
     def _with_border(self, spec: Spec, halo: Halo) -> View:
         """Return a new place with zeros around it."""
@@ -351,10 +392,7 @@ class _Builder:
     def _padded_view(self, value: str, halo: Halo) -> View:
         """Return the value with at least `halo` zeros around it, copied if need be."""
         view = self._views[value]
-        if all(
-            have[0] >= want[0] and have[1] >= want[1]
-            for have, want in zip(view.padding, halo, strict=True)
-        ):
+        if _covers(view.padding, halo):
             return view
         key = (value, halo)
         if key not in self._padded:
@@ -479,3 +517,8 @@ def _check_sizes(specs: Mapping[str, Spec]) -> None:
 
 def _dense(buffer: Buffer, spec: Spec) -> View:
     return View(buffer, spec.shape, contiguous_strides(spec.shape), 0, spec.dtype)
+
+
+def _covers(have: Halo, want: Halo) -> bool:
+    """Return whether there are at least as many zeros on every side as wanted."""
+    return all(h[0] >= w[0] and h[1] >= w[1] for h, w in zip(have, want, strict=True))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from striate import Graph, Model, kernels, ops
+from striate.passes import optimise
 from striate.plan import PackedWeights, Plan
 
 RNG = np.random.default_rng(17)
@@ -86,6 +87,23 @@ def test_a_part_of_a_concat_may_be_an_output_or_padded_by_its_reader():
     c = graph.add(ops.Conv(padding=2), b, kernel=normal(5, 5, 4, 4))
     graph.output(a, graph.add(ops.Concat(), a, b, c))
     right(graph, (1, 6, 6, 5))
+
+
+@pytest.mark.parametrize("read_later", [False, True])
+def test_a_sum_is_written_over_what_it_adds_if_nobody_reads_that_later(read_later):
+    graph, x = start(6, 6, 8)
+    a = graph.add(ops.Conv(), x, kernel=normal(1, 1, 8, 8))
+    b = graph.add(ops.Conv(), a, kernel=normal(1, 1, 8, 8))
+    c = graph.add(ops.Conv(), b, kernel=normal(1, 1, 8, 8))
+    total = graph.add(ops.Add(), c, a, name="total")
+    y = graph.add(ops.Conv(), total, kernel=normal(1, 1, 8, 4))
+    if read_later:
+        later = graph.add(ops.MaxPool(3, 1, padding=1), a)
+        y = graph.add(ops.Concat(), y, later)
+    graph.output(y)
+    places = {value.name: value.start for value in plan(optimise(graph)).values}
+    assert (places[total] == places[a]) is not read_later
+    right(graph, (2, 6, 6, 8))
 
 
 def test_the_same_value_twice_in_a_concat():
