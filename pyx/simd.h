@@ -30,6 +30,12 @@ static inline vec splat(float x) { return x - (vec){0}; }
 static inline void prefetch(const float *p) { __builtin_prefetch(p, 0, 2); }
 static inline void prefetch_write(float *p) { __builtin_prefetch(p, 1, 3); }
 
+/* p, of which the compiler does not know that it was read before. */
+static inline const float *afresh(const float *p) {
+    __asm__ volatile("" : "+r"(p));
+    return p;
+}
+
 /* Bitwise choice: a where the mask is all ones, b where it is zero. */
 static inline vec choose(ivec mask, vec a, vec b) {
     return (vec)((mask & (ivec)a) | (~mask & (ivec)b));

@@ -12,7 +12,7 @@ include "activate_each.pxi"
 
 from activation cimport CLAMP
 from simd cimport (
-    LANES, REGISTERS, load, load_n, prefetch, prefetch_write, splat, store, store_n, store_part, vec,
+    LANES, REGISTERS, afresh, load, load_n, prefetch, prefetch_write, splat, store, store_n, store_part, vec,
     vmax, vmin,
 )
 
@@ -90,6 +90,8 @@ cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
     cdef const float* w = t.w
     cdef const float* ahead = t.ahead
     cdef Py_ssize_t n, k, dx = t.dx
+    # Vectors of weights in registers; if there is no room for one, products read it.
+    cdef int kept = nr if mr * nr + nr < REGISTERS else nr - 1
     cdef int i, j
     for j in range(nr):
         b[j] = load(t.bias + j * LANES)
@@ -106,10 +108,12 @@ cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
         for k in range(t.run):
             prefetch(ahead)
             prefetch(ahead + t.apart)
-            for j in range(nr):
+            for j in range(min(nr, kept)):
                 b[j] = load(w + j * LANES)
             for i in range(mr):
                 for j in range(nr):
+                    if j == kept:
+                        b[j] = load(afresh(w + j * LANES))
                     acc[i][j] = acc[i][j] + p[i * dx] * b[j]
             w += nr * LANES
             ahead += LINE
