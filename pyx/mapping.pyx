@@ -10,9 +10,11 @@ from cpython.exc cimport PyErr_SetFromErrno
 cdef extern from "<sys/mman.h>" nogil:
     enum: PROT_READ
     enum: MAP_PRIVATE
+    enum: MADV_DONTNEED
     void* MAP_FAILED
     void* mmap(void* at, size_t size, int access, int flags, int file, long start)
     int munmap(void* at, size_t size)
+    int madvise(void* at, size_t size, int advice)
 
 
 cdef class MappedFile:
@@ -44,6 +46,10 @@ cdef class MappedFile:
     def __dealloc__(self):
         if self.start != NULL:
             munmap(self.start, self.size)
+
+    def forget(self):
+        """Give the pages back to the system, which reads them again when wanted."""
+        madvise(self.start, self.size, MADV_DONTNEED)
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         PyBuffer_FillInfo(buffer, self, self.start, self.size, True, flags)

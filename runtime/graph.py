@@ -12,6 +12,7 @@ import numpy as np
 
 from .errors import GraphError, ShapeError, UnknownLayerError
 from .image import Postprocess, Preprocess
+from .kernels._mapping import MappedFile
 from .ops.base import Op, operand_names, required_operands
 from .spec import Array, Shape, Spec, shape_text, spec_of
 
@@ -153,6 +154,8 @@ class Graph:
         Anything else; never interpreted.
     model_id : str
         The id of the file the graph was read from; empty for others.
+    file : MappedFile or None
+        The mapped file that the weights are views of.
 
     Examples
     --------
@@ -179,6 +182,7 @@ class Graph:
         self.provenance: dict[str, Any] = {}
         self.metadata: dict[str, Any] = {}
         self.model_id = ""
+        self.file: MappedFile | None = None
         self._counts: Counter[str] = Counter()
         self._known: dict[str, Spec] = {}
         self._layers: set[str] = set()

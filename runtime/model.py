@@ -7,18 +7,20 @@ made. It is reentrant, because a signal's handler may call the model meanwhile, 
 forked child gets one of its own, because the parent's may be held by a thread that the
 child does not have.
 
+A call with an array like the last one goes the shortest way: in a small network,
+finding out what the caller wants takes longer than a layer.
+
 What a model keeps is bounded: plans by number, a plan's contexts by the CPUs there are.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from threading import RLock
 from typing import Any
 from weakref import WeakSet
@@ -26,24 +28,19 @@ from weakref import WeakSet
 import numpy as np
 
 from . import kernels
-from .errors import (
-    DeadlineError,
-    DTypeError,
-    ImageError,
-    NotFiniteError,
-    SettingError,
-    ShapeError,
-    UnknownLayerError,
-)
-from .graph import Graph, Input, Node
+from .errors import ImageError, SettingError, ShapeError, UnknownLayerError
+from .graph import Graph, Input
 from .image import Postprocess, load_image
-from .kernels._program import Context, give_back_memory
-from .machine import allowed_cpus, default_threads
+from .intake import FLOAT32, arrays_of, as_array
+from .kernels._program import give_back_memory
+from .machine import default_threads
 from .model_file import read
 from .packed_cache import CachedWeights
 from .passes import optimise
-from .plan import PackedWeights, Plan, Value
+from .plan import PackedWeights, Plan
+from .prepared import Prepared
 from .spec import Array, Shape, Spec, shape_text
+from .watch import Hook, Watch, check_finite
 
 MOST_PLANS = 16
 """Plans kept for input shapes; the one not used for the longest time goes first."""
@@ -51,19 +48,8 @@ MOST_PLANS = 16
 MOST_GRAPHS = 8
 """Optimised graphs kept, one for each choice of outputs."""
 
-MOST_IDLE = len(allowed_cpus())
-"""Contexts of a plan kept for the next run; more at once bring no more speed."""
-
-Hook = Callable[[str, Array], object]
-"""Called with the name and a copy of every layer's value as a run computes it."""
-
-FLOAT32 = np.dtype("float32")
-
 LOG = logging.getLogger("striate")
 LOG.addHandler(logging.NullHandler())
-
-EXACT_INTEGERS = 1 << 24
-"""Up to here float32 holds every whole number."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +161,9 @@ class Model:
         self.precision = precision
         self._packed = PackedWeights()
         self._optimised: OrderedDict[tuple[str, ...], Graph] = OrderedDict()
-        self._plans: OrderedDict[Any, _Prepared] = OrderedDict()
-        self._latest: tuple[Any, _Prepared] | None = None
+        self._plans: OrderedDict[Any, Prepared] = OrderedDict()
+        self._latest: tuple[Any, Prepared] | None = None
+        self._usual: tuple[Shape, Prepared] | None = None
         self._lock = RLock()
         self._poison = False
         _MODELS.add(self)
@@ -246,14 +233,28 @@ class Model:
         DeadlineError, NotFiniteError
             As `run`.
         """
-        watch = _watch(timeout, check_finite, hook)
+        usual = self._usual
+        if (
+            usual is not None
+            and type(x) is np.ndarray
+            and x.shape == usual[0]
+            and x.dtype is FLOAT32
+            and x.flags.c_contiguous
+            and x.flags.aligned
+            and out is None
+            and timeout is None
+            and hook is None
+            and not check_finite
+        ):
+            return usual[1].answer(x, self._poison)
+        watch = Watch.wanted(timeout, check_finite, hook)
         graph = self.graph
         if len(graph.inputs) != 1:
             names = ", ".join(repr(entry.name) for entry in graph.inputs)
             raise ShapeError(
                 f"the model has the inputs {names}: use run({{name: array}})"
             )
-        array = _as_array(x, graph.inputs[0])
+        array = as_array(x, graph.inputs[0])
         prepared = self._prepared((array.shape,), None)
         given = None
         if out is not None:
@@ -263,6 +264,8 @@ class Model:
                 )
             given = {graph.outputs[0]: out}
         results = self._run(prepared, (array,), given, watch)
+        if prepared.plain:
+            self._usual = array.shape, prepared
         if len(results) == 1:
             return results[0]
         return dict(zip(graph.outputs, results, strict=True))
@@ -292,7 +295,8 @@ class Model:
             Seconds after which the run ends with the layer it is at. Preparing for new
             shapes counts, and is kept for the next run.
         check_finite : bool
-            Whether to look at every layer's value for NaN and infinity.
+            Whether to look at every layer's value for NaN and infinity. Layers that
+            else run as one run by themselves first, and all their values are kept.
         hook : callable, optional
             Called with the name and a copy of every layer's value as it is computed,
             in this thread. Layers that run as one have one value, the last. What it
@@ -310,10 +314,10 @@ class Model:
             With `check_finite`, if an input is not finite or a layer's value is not;
             `layer` names the first.
         """
-        watch = _watch(timeout, check_finite, hook)
+        watch = Watch.wanted(timeout, check_finite, hook)
         graph = self.graph
         wanted = None if outputs is None else _names(outputs)
-        arrays = self._arrays(feeds)
+        arrays = arrays_of(feeds, graph.inputs)
         shapes = tuple(array.shape for array in arrays)
         prepared = self._prepared(shapes, wanted)
         given = None
@@ -325,55 +329,26 @@ class Model:
             return found
         return {name: found[graph.value_named(name)] for name in wanted}
 
-    def _arrays(self, feeds: Mapping[str, Any]) -> tuple[Array, ...]:
-        """Return the inputs' arrays in order.
-
-        Raises
-        ------
-        ShapeError, DTypeError
-            If one is missing, unknown or does not fit.
-        """
-        if not isinstance(feeds, Mapping):
-            raise ShapeError(
-                f"feeds: found {type(feeds).__name__}, wanted a dictionary of arrays"
-            )
-        entries = self.graph.inputs
-        unknown = feeds.keys() - {entry.name for entry in entries}
-        missing = [e.name for e in entries if e.name not in feeds]
-        if unknown or missing:
-            raise ShapeError(
-                f"inputs missing: {missing}, unknown: {sorted(map(str, unknown))}; "
-                f"wanted {[e.name for e in entries]}"
-            )
-        return tuple(_as_array(feeds[entry.name], entry) for entry in entries)
-
     def _run(
         self,
-        prepared: _Prepared,
+        prepared: Prepared,
         arrays: tuple[Array, ...],
         out: Mapping[str, Array] | None,
-        watch: _Watch | None,
+        watch: Watch | None,
     ) -> list[Array]:
         if watch is None or not watch.check:
             return prepared.run(arrays, out, self._poison, watch)
         for entry, array in zip(self.graph.inputs, arrays, strict=True):
-            _check_finite(f"input {entry.name!r} holds", entry.name, array)
-        try:
-            return prepared.run(arrays, out, self._poison, watch)
-        except NotFiniteError as error:
-            found = error
-        self._blame(arrays)
-        raise found
+            check_finite(f"input {entry.name!r} holds", entry.name, array)
+        self._check_layers(arrays, watch)
+        return prepared.run(arrays, out, self._poison, watch)
 
-    def _blame(self, arrays: tuple[Array, ...]) -> None:
+    def _check_layers(self, arrays: tuple[Array, ...], watch: Watch) -> None:
         """Raise `NotFiniteError` for the first layer, every layer run by itself."""
-        graph = self.graph
-        values = [value for node in graph.nodes for value in node.outputs]
+        values = [value for node in self.graph.nodes for value in node.outputs]
         shapes = tuple(array.shape for array in arrays)
         prepared = self._prepared(shapes, tuple(values))
-        results = prepared.run(arrays, None, self._poison, None)
-        for name, array in zip(prepared.outputs, results, strict=True):
-            _check_finite(_made_by(name), name, array)
+        prepared.run(arrays, None, self._poison, replace(watch, hook=None))
 
     def classify(self, picture: Any, top: int = 5) -> list[tuple[str, float]]:
         """Return the most likely classes of a picture, the likeliest first.
@@ -454,9 +429,21 @@ class Model:
         if runs < 1:
             raise SettingError(f"runs {runs}: wanted at least 1")
         feeds = x if isinstance(x, Mapping) else {self.graph.inputs[0].name: x}
-        arrays = self._arrays(feeds)
+        arrays = arrays_of(feeds, self.graph.inputs)
         shapes = tuple(array.shape for array in arrays)
-        return self._prepared(shapes, None).profile(arrays, runs)
+        prepared = self._prepared(shapes, None)
+        spent = 1e3 * np.median(prepared.times(arrays, 1 + runs)[1:], axis=0)
+        return [
+            StepProfile(
+                stage.layer,
+                stage.operator,
+                stage.step.algorithm,
+                float(ms),
+                stage.multiply_adds,
+                stage.nbytes,
+            )
+            for stage, ms in zip(prepared.plan.stages, spent, strict=True)
+        ]
 
     def memory_plan(
         self, shapes: Mapping[str, Shape] | Sequence[int] | None = None
@@ -502,7 +489,7 @@ class Model:
         with self._lock:
             self._graph = None
             self._plans.clear()
-            self._latest = None
+            self._latest = self._usual = None
             self._optimised.clear()
             self._packed = PackedWeights()
         give_back_memory()
@@ -526,7 +513,7 @@ class Model:
 
     def _prepared(
         self, shapes: tuple[Shape, ...], outputs: tuple[str, ...] | None
-    ) -> _Prepared:
+    ) -> Prepared:
         """Return the plan for the inputs' shapes, made if there is none yet."""
         latest = self._latest
         if latest is not None and latest[0] == (shapes, outputs):
@@ -549,7 +536,7 @@ class Model:
 
     def _planned(
         self, shapes: tuple[Shape, ...], outputs: tuple[str, ...] | None
-    ) -> _Prepared:
+    ) -> Prepared:
         start = time.perf_counter()
         graph = self._graph_for(outputs)
         named = _checked_shapes(graph, shapes)
@@ -568,7 +555,13 @@ class Model:
             len(plan.stages),
             plan.arena_bytes,
         )
-        return _Prepared(plan, graph, rest)
+        self._forget_pages()
+        return Prepared(plan, graph, rest)
+
+    def _forget_pages(self) -> None:
+        """Give back the file's pages: what is read of them from now on is packed."""
+        if self.graph.file is not None:
+            self.graph.file.forget()
 
     def _graph_for(self, outputs: tuple[str, ...] | None) -> Graph:
         """Return the optimised graph of some outputs, made if there is none yet."""
@@ -579,6 +572,7 @@ class Model:
         else:
             part = whole if outputs is None else whole.until(outputs)
             self._optimised[key] = optimise(part)
+            self._forget_pages()
             if len(self._optimised) > MOST_GRAPHS:
                 self._optimised.popitem(last=False)
                 kept = [a for g in self._graphs() for a in g.params.values()]
@@ -601,247 +595,6 @@ def _renew_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
-
-
-@dataclass(frozen=True)
-class _Watch:
-    """What a caller wants between the steps of a run.
-
-    Parameters
-    ----------
-    timeout, end : float
-        Seconds allowed, and when they are over, by `time.monotonic`.
-    check : bool
-        Whether every value must be finite.
-    hook : callable or None
-        Gets every value.
-    """
-
-    timeout: float
-    end: float
-    check: bool
-    hook: Hook | None
-
-    @property
-    def looks(self) -> bool:
-        """Whether it wants to see the values."""
-        return self.check or self.hook is not None
-
-    def left(self, layer: str) -> float:
-        """Return the seconds that are left.
-
-        Raises
-        ------
-        DeadlineError
-            If there are none; `layer` is what would have been next.
-        """
-        left = self.end - time.monotonic()
-        if left <= 0:
-            raise DeadlineError(
-                f"not done after {self.timeout:g} s, reached layer {layer!r}",
-                layer=layer,
-            )
-        return left
-
-    def see(self, name: str, array: Array) -> None:
-        """Look at a value; raise `NotFiniteError` if it must be finite and is not."""
-        if self.check:
-            _check_finite(_made_by(name), name, array)
-        if self.hook is not None:
-            self.hook(name, array.copy())
-
-
-def _watch(
-    timeout: float | None, check_finite: bool, hook: Hook | None
-) -> _Watch | None:
-    """Return what is to be watched; None, for the shortest way, if nothing is."""
-    if timeout is None:
-        if not check_finite and hook is None:
-            return None
-        timeout = math.inf
-    elif not isinstance(timeout, (int, float)) or not timeout > 0:
-        raise SettingError(f"timeout {timeout!r}: wanted seconds, more than 0")
-    return _Watch(timeout, time.monotonic() + timeout, check_finite, hook)
-
-
-def _made_by(name: str) -> str:
-    return f"layer {name!r} made of finite inputs"
-
-
-def _check_finite(what: str, name: str, array: Array) -> None:
-    """Raise `NotFiniteError` if a value is NaN or infinite."""
-    if array.dtype.kind != "f":
-        return
-    finite = np.isfinite(array)
-    if finite.all():
-        return
-    wrong = np.argwhere(~finite)
-    at = tuple(map(int, wrong[0]))
-    raise NotFiniteError(
-        f"{what} {array[at]} at {at}; "
-        f"{len(wrong)} of {array.size} values are not finite",
-        layer=name,
-    )
-
-
-class _Prepared:
-    """A plan, the contexts that no run is using, and the layers after the plan."""
-
-    def __init__(self, plan: Plan, graph: Graph, rest: list[Node]) -> None:
-        self.plan = plan
-        self.outputs = graph.outputs
-        self._graph = graph
-        self._rest = rest
-        self._idle: list[Context] = []
-        self._results = [(spec.shape, np.dtype(spec.dtype)) for _, spec in plan.outputs]
-
-    def run(
-        self,
-        arrays: tuple[Array, ...],
-        out: Mapping[str, Array] | None,
-        poison: bool,
-        watch: _Watch | None,
-    ) -> list[Array]:
-        results = [np.empty(shape, dtype) for shape, dtype in self._results]
-        if out is not None:
-            self._take(out, arrays, results)
-        try:
-            context = self._idle.pop()
-        except IndexError:
-            context = Context(self.plan.program, poison)
-        if watch is None:
-            context.run((*arrays, *results), self.plan.threads)
-        else:
-            self._run_watched(context, (*arrays, *results), watch)
-        if len(self._idle) < MOST_IDLE:
-            self._idle.append(context)
-        return self._finished(arrays, results, watch) if self._rest else results
-
-    def _run_watched(
-        self, context: Context, arrays: tuple[Array, ...], watch: _Watch
-    ) -> None:
-        """Run the steps, stopping after every layer if `watch` wants to see it."""
-        done = 0
-        for value in self.plan.values if watch.looks else ():
-            done = self._advance(context, arrays, done, value.steps, watch)
-            watch.see(value.name, self._array(context, arrays, value))
-        self._advance(context, arrays, done, len(self.plan.stages), watch)
-
-    def _advance(
-        self,
-        context: Context,
-        arrays: tuple[Array, ...],
-        first: int,
-        end: int,
-        watch: _Watch,
-    ) -> int:
-        """Run some steps; raise `DeadlineError` if there is no time for them all."""
-        stages, threads = self.plan.stages, self.plan.threads
-        while first < end:
-            left = watch.left(stages[first].layer)
-            first = context.run(arrays, threads, timeout=left, first=first, end=end)
-        return first
-
-    def _array(
-        self, context: Context, arrays: tuple[Array, ...], value: Value
-    ) -> Array:
-        """Return a layer's value where it lies."""
-        view = value.view
-        buffer = view.buffer
-        memory: Any = context
-        start = value.start
-        if buffer.array is not None:
-            memory, start = buffer.array, view.offset * view.itemsize
-        elif buffer.source != "arena":
-            inputs = len(self.plan.inputs) if buffer.source == "output" else 0
-            memory = arrays[buffer.index + inputs]
-        strides = tuple(view.itemsize * stride for stride in view.strides)
-        array: Array = np.ndarray(
-            view.shape, np.dtype(view.dtype), memoryview(memory), start, strides
-        )
-        return array
-
-    def _finished(
-        self,
-        arrays: tuple[Array, ...],
-        results: list[Array],
-        watch: _Watch | None,
-    ) -> list[Array]:
-        """Return the outputs, after the layers whose sizes depend on values."""
-        names = [name for name, _ in (*self.plan.inputs, *self.plan.outputs)]
-        values = dict(zip(names, (*arrays, *results), strict=True))
-        for node in self._rest:
-            if watch is None:
-                self._graph.evaluate([node], values)
-                continue
-            watch.left(node.name)
-            self._graph.evaluate([node], values)
-            for name in node.outputs if watch.looks else ():
-                watch.see(name, values[name])
-        return [np.asarray(values[name], order="C") for name in self.outputs]
-
-    def profile(self, arrays: tuple[Array, ...], runs: int) -> list[StepProfile]:
-        results = [np.empty(spec.shape, spec.dtype) for _, spec in self.plan.outputs]
-        context = Context(self.plan.program)
-        times = np.empty((runs + 1, len(self.plan.stages) + 1))
-        for row in times:
-            context.run((*arrays, *results), self.plan.threads, row)
-        spent = np.median(np.diff(times[1:], axis=1), axis=0) * 1e3
-        return [
-            StepProfile(
-                stage.layer,
-                stage.operator,
-                stage.step.algorithm,
-                float(ms),
-                stage.multiply_adds,
-                stage.nbytes,
-            )
-            for stage, ms in zip(self.plan.stages, spent, strict=True)
-        ]
-
-    def _take(
-        self, out: Mapping[str, Array], arrays: tuple[Array, ...], results: list[Array]
-    ) -> None:
-        """Put the arrays of `out` in the places of the results they stand for.
-
-        Raises
-        ------
-        ShapeError
-            If one does not fit, is unknown, or overlaps another array of the run.
-        """
-        if self._rest:
-            raise ShapeError("out= is for models whose outputs have a known size")
-        unknown = [name for name in out if name not in self.outputs]
-        if unknown:
-            raise ShapeError(f"out= names {unknown}, wanted some of {self.outputs}")
-        taken = list(arrays)
-        for index, (name, spec) in enumerate(self.plan.outputs):
-            if name not in out:
-                continue
-            array = _checked_out(name, spec, out[name])
-            if any(np.shares_memory(array, other) for other in taken):
-                raise ShapeError(
-                    f"out= for {name!r} shares memory with an input or another output"
-                )
-            taken.append(array)
-            results[index] = array
-
-
-def _checked_out(name: str, spec: Spec, out: Any) -> Array:
-    """Return the array if a run can write `spec` to it, else raise `ShapeError`."""
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        found = type(out).__name__
-    else:
-        flags = out.flags
-        whole = flags.c_contiguous and flags.aligned and flags.writeable
-        if whole and (out.shape, out.dtype) == (spec.shape, np.dtype(spec.dtype)):
-            return out
-        found = f"{out.dtype} {shape_text(out.shape)}" + (
-            "" if whole else " that is not contiguous, aligned and writable"
-        )
-    raise ShapeError(
-        f"out= for {name!r}: wanted a writable contiguous {spec}, found {found}"
-    )
 
 
 def load(
@@ -888,79 +641,6 @@ def load(
     if cache is not None:
         model._packed = CachedWeights(cache, graph.model_id, model.isa)
     return model
-
-
-def _as_array(x: Any, entry: Input) -> Array:
-    """Return `x` as a contiguous array of the input's element type.
-
-    Raises
-    ------
-    ShapeError
-        If it has another shape; nothing is copied before that is known.
-    DTypeError
-        If it is no array of numbers, or a conversion would change what they mean.
-    """
-    array = x if type(x) is np.ndarray else _foreign(x, entry)
-    flags = array.flags
-    ready = flags.c_contiguous and flags.aligned
-    if ready and array.dtype is FLOAT32 and entry.dtype == "float32":
-        return array
-    if array.dtype.kind in "fiub":
-        entry.symbols(array.shape)
-    array = _converted(array, entry)
-    flags = array.flags
-    if not (flags.c_contiguous and flags.aligned):
-        array = np.array(array, order="C")
-    return array
-
-
-def _foreign(x: Any, entry: Input) -> Array:
-    """Return what is not a plain NumPy array as one, without a copy if it can be.
-
-    Raises
-    ------
-    DTypeError
-        If it cannot be read as an array, or has masked elements.
-    """
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise DTypeError(
-            f"input {entry.name!r}: found masked elements, which have no value; "
-            "wanted an array without, such as x.filled(0)"
-        )
-    try:
-        if hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
-            return np.from_dlpack(x)
-        array = np.asarray(x)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise DTypeError(
-            f"input {entry.name!r}: found {type(x).__name__}, wanted an array of "
-            f"{entry.dtype} {shape_text(entry.shape)}: {error}"
-        ) from error
-    return array
-
-
-def _converted(array: Array, entry: Input) -> Array:
-    kind, want = array.dtype.kind, np.dtype(entry.dtype)
-    if array.dtype == want:
-        return array
-    found = f"input {entry.name!r}: found {array.dtype}, wanted {want}"
-    if kind not in "fiub" or (want.kind in "iub" and kind not in "iub"):
-        raise DTypeError(f"{found}; only real numbers can be converted")
-    if want.kind in "iu" and kind in "iu" and array.size:
-        limits = np.iinfo(want)
-        if array.min() < limits.min or array.max() > limits.max:
-            raise DTypeError(f"{found}, and a value is out of its range")
-    if want.kind == "f" and kind in "iu" and array.size:
-        largest = max(abs(int(array.min())), abs(int(array.max())))
-        if largest > EXACT_INTEGERS:
-            raise DTypeError(f"{found}, which cannot hold {largest} exactly")
-    with np.errstate(all="ignore"):
-        converted = array.astype(want, order="C")
-    if kind == "f" and np.isinf(converted).sum() > np.isinf(array).sum():
-        raise DTypeError(f"{found}, and a value is too large for it")
-    return converted
 
 
 def _checked_shapes(graph: Graph, shapes: tuple[Shape, ...]) -> dict[str, Shape]:

@@ -265,6 +265,9 @@ def _graph(
             found, wanted = _sha256(data("labels")), description.labels.sha256
             check.equal("checksum", "SHA-256 of the labels", found, wanted)
     graph.model_id = identity
+    if isinstance(buffer.obj, MappedFile):
+        graph.file = buffer.obj
+        graph.file.forget()
     return graph
 
 

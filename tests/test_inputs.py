@@ -1,6 +1,7 @@
 """Every array a caller can hand over is run to the bit, or refused in one line."""
 
 import array
+import itertools
 import random
 import re
 
@@ -120,7 +121,7 @@ def test_an_array_of_one_row_may_have_any_strides(model):
 )
 def test_arrays_that_fit_are_not_copied(wrap):
     from striate.graph import Input
-    from striate.model import _as_array
+    from striate.intake import as_array
 
     x = X.copy()
     given = wrap(x)
@@ -132,7 +133,7 @@ def test_arrays_that_fit_are_not_copied(wrap):
         address = given.ctypes.data
     else:
         address = x.ctypes.data
-    assert _as_array(given, entry).ctypes.data == address
+    assert as_array(given, entry).ctypes.data == address
 
 
 class Broken:
@@ -287,6 +288,8 @@ LAYOUTS = [
 
 WRAPPERS = [
     lambda x: x.tolist(),
+    memoryview,
+    Exporter,
     np.ma.masked_array,
     lambda x: np.ma.masked_array(x, np.ones(x.shape, bool)),
     lambda x: [x, x],
@@ -310,7 +313,10 @@ def fits(given):
     """Return whether the network must take it, by another rule than the runtime's."""
     if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
         return False
-    x = np.asarray(given)
+    try:
+        x = np.from_dlpack(given) if isinstance(given, Exporter) else np.asarray(given)
+    except Exception:
+        return False
     real = x.dtype.kind in "fiub" and x.size > 0
     return real and x.ndim == 4 and x.shape[-1] == 3
 
@@ -325,10 +331,61 @@ def test_random_inputs_are_run_or_refused(seed):
     for _ in range(400):
         given = anything(rng, x)
         if fits(given):
-            wanted = model(np.asarray(given).astype(np.float32, order="C"))
+            same = given.x if isinstance(given, Exporter) else np.asarray(given)
+            wanted = model(same.astype(np.float32, order="C"))
             assert model(given).tobytes() == wanted.tobytes()
             taken += 1
         else:
             with pytest.raises(StriateError, match="wanted"):
                 model(given)
+    assert 50 < taken < 350
+
+
+def apart(arrays):
+    """Return whether contiguous arrays lie in memory of their own."""
+    ends = sorted((a.ctypes.data, a.ctypes.data + a.nbytes) for a in arrays)
+    return all(end <= start for (_, end), (start, _) in itertools.pairwise(ends))
+
+
+def writable(given):
+    """Return whether an output may be written there, by another rule too."""
+    return (
+        isinstance(given, np.ndarray)
+        and not isinstance(given, np.ma.MaskedArray)
+        and given.dtype == np.float32
+        and given.shape == (2, 6)
+        and given.strides == (24, 4)
+        and given.ctypes.data % 4 == 0
+        and given.flags.writeable
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_outputs_are_written_or_refused(pair, seed):
+    rng = random.Random(seed)
+    block = np.zeros(60, np.float32)
+
+    def piece():
+        start = rng.randrange(len(block) - 11)
+        return block[start : start + 12].reshape(2, 6)
+
+    taken = 0
+    for _ in range(400):
+        x = piece()
+        x[:] = A
+        names = rng.sample(["up", "down"], rng.randint(1, 2))
+        out = {
+            name: piece() if rng.random() < 0.8 else anything(rng, A.copy())
+            for name in names
+        }
+        if all(map(writable, out.values())) and apart([x, *out.values()]):
+            found = pair.run({"x": x}, out=out)
+            assert all(found[name] is out[name] for name in names)
+            np.testing.assert_array_equal(found["up"], np.maximum(A, 0))
+            np.testing.assert_array_equal(found["down"], -A)
+            taken += 1
+        else:
+            with pytest.raises(ShapeError, match="out= for"):
+                pair.run({"x": x}, out=out)
+            np.testing.assert_array_equal(x, A)
     assert 50 < taken < 350

@@ -5,10 +5,12 @@ import threading
 import numpy as np
 import pytest
 from striate import (
+    DeadlineError,
     DTypeError,
     Graph,
     ImageError,
     Model,
+    NotFiniteError,
     SettingError,
     ShapeError,
     UnknownLayerError,
@@ -126,6 +128,34 @@ def test_infinity_stays_infinity(model):
 def test_wrong_shapes_are_refused_with_both_shapes(model, shape):
     with pytest.raises(ShapeError, match=r"found shape .*wanted \(N, 28, 28, 1\)"):
         model(np.zeros(shape, np.float32))
+
+
+def test_a_call_is_not_taken_for_the_last_one(graph):
+    model = Model(graph, threads=1)
+    x = normal(1, 28, 28, 1)
+    want = model(x)
+    wide = np.zeros((1, 28, 28, 2), np.float32)
+    wide[..., :1] = x
+    loose = np.frombuffer(b"." + x.tobytes(), np.uint8)[1:].view(np.float32)
+    for same in (x, x.astype(np.float64), wide[..., :1], loose.reshape(x.shape)):
+        np.testing.assert_array_equal(model(same), want)
+        np.testing.assert_array_equal(model(x), want)
+    assert model(x) is not model(x)
+    out = np.empty((1, 10), np.float32)
+    assert model(x, out=out) is out
+    with pytest.raises(ShapeError):
+        model(x[0])
+    with pytest.raises(DeadlineError):
+        model(x, timeout=1e-9)
+    with pytest.raises(NotFiniteError):
+        model(x * np.float32(np.inf), check_finite=True)
+    seen = []
+    model(x, hook=lambda name, value: seen.append(name))
+    assert seen
+    assert model(np.concatenate([x, x])).shape == (2, 10)
+    model.close()
+    with pytest.raises(SettingError):
+        model(x)
 
 
 def test_out_is_written(model):

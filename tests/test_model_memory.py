@@ -9,11 +9,13 @@ import sys
 import textwrap
 from pathlib import Path
 
+import leaks
 import numpy as np
 import pytest
 from small_nets import any_size, picture, wide
 from striate import Graph, Model, ShapeError, ops
 from striate import model as model_module
+from striate.prepared import MOST_IDLE
 
 HERE = Path(__file__).parent
 
@@ -44,7 +46,7 @@ def run_script(code, *arguments):
     subprocess.run(
         [sys.executable, "-c", BEFORE + textwrap.dedent(code), HERE, *arguments],
         check=True,
-        timeout=300,
+        timeout=1800,
     )
 
 
@@ -138,6 +140,17 @@ def test_loading_and_closing_again_and_again_is_flat(tmp_path):
     run_script(code, str(tmp_path / "net.h5"))
 
 
+def test_no_memory_is_lost():
+    """``python -m tests.leaks`` is the long run."""
+    try:
+        few = leaks.lost(leaks.FEW)
+        spoilt = leaks.lost(20, spoilt=True)
+    except leaks.NoSanitizerError as error:
+        pytest.skip(f"no leak sanitizer: {error}")
+    assert spoilt > few, "a leak would be seen"
+    assert leaks.lost(20) == few
+
+
 def test_what_a_model_keeps_is_bounded():
     model = Model(any_size(), threads=1)
     names = [node.name for node in model.graph.nodes]
@@ -181,8 +194,8 @@ def test_contexts_that_nobody_uses_are_few():
         model(x, hook=hook)
         return len(prepared._idle)
 
-    assert call(2) <= model_module.MOST_IDLE
-    assert len(prepared._idle) <= model_module.MOST_IDLE
+    assert call(2) <= MOST_IDLE
+    assert len(prepared._idle) <= MOST_IDLE
     assert seen
 
 
