@@ -8,9 +8,14 @@ the padded input (a window that ceil mode pushes past the padding counts only up
 
 from libc.math cimport INFINITY
 from simd cimport (
-    LANES, choose, load_n, splat, store_n, unordered, vec, vmax,
+    LANES, choose, load, load_n, load_part, splat, store, store_n, store_part, unordered,
+    vec, vmax,
 )
 from step cimport bound, share
+
+
+cdef enum:
+    MOST_PIXELS = 8
 
 
 cdef struct Geometry:
@@ -27,6 +32,7 @@ cdef struct Geometry:
     Py_ssize_t y[4]
     bint average
     bint count_padding
+    Py_ssize_t inside       # output pixels before the first whose window ends outside
 
 
 cdef struct Window:
@@ -62,27 +68,53 @@ cdef inline vec larger(vec best, vec v) noexcept nogil:
     return choose(unordered(best), best, vmax(best, v))
 
 
-cdef inline void reduce_window(
-    const bint average, const Geometry* g, const Window* w, const float* x, float* y,
-    int n,
+cdef inline void reduce_tile(
+    const bint average, const int pixels, const bint whole, const Geometry* g,
+    const Window* w, const float* x, float* y, int n,
 ) noexcept nogil:
-    """Reduce one window of one vector of channels."""
-    cdef vec total = splat(0.0 if average else -INFINITY)
-    cdef Py_ssize_t d, h, i
-    cdef Py_ssize_t step = g.dilation[2] * g.x[3]
+    """Reduce the windows of some neighbouring pixels, which have as many taps inside,
+    for one vector of channels, the first `n` of it.
+    """
+    cdef vec total[MOST_PIXELS]
+    cdef vec v
+    cdef Py_ssize_t d, h, i, across = g.stride[2] * g.x[3], out = g.y[3]
+    cdef Py_ssize_t step = g.dilation[2] * g.x[3], taps = w.count[2]
     cdef const float* p
+    cdef int k
+    for k in range(pixels):
+        total[k] = splat(0.0 if average else -INFINITY)
     for d in range(w.count[0]):
         for h in range(w.count[1]):
             p = x + d * g.dilation[0] * g.x[1] + h * g.dilation[1] * g.x[2]
-            for i in range(w.count[2]):
-                if average:
-                    total = total + load_n(p, n)
-                else:
-                    total = larger(total, load_n(p, n))
+            for i in range(taps):
+                for k in range(pixels):
+                    v = load(p + k * across) if whole else load_part(p + k * across, n)
+                    if average:
+                        total[k] = total[k] + v
+                    else:
+                        total[k] = larger(total[k], v)
                 p += step
-    if average:
-        total = total / splat(<float>w.divisor)
-    store_n(y, total, n)
+    v = splat(<float>w.divisor)
+    for k in range(pixels):
+        if average:
+            total[k] = total[k] / v
+        if whole:
+            store(y + k * out, total[k])
+        else:
+            store_part(y + k * out, total[k], n)
+
+
+cdef inline void reduce_pixels(
+    const bint average, const int pixels, const Geometry* g, const Window* w,
+    const float* x, float* y,
+) noexcept nogil:
+    """Reduce the windows of some neighbouring pixels."""
+    cdef Py_ssize_t c = 0
+    while c + LANES <= g.channels:
+        reduce_tile(average, pixels, True, g, w, x + c, y + c, LANES)
+        c += LANES
+    if c < g.channels:
+        reduce_tile(average, pixels, False, g, w, x + c, y + c, <int>(g.channels - c))
 
 
 cdef inline void reduce_row(
@@ -91,29 +123,36 @@ cdef inline void reduce_row(
     """Reduce the windows of one output row; planes and rows of `w` are set.
 
     `x` is the input row of pixel 0 at which the windows begin. Most windows lie inside
-    along the row; only those at its ends are clipped one by one.
+    along the row, and several of them are reduced together; those at its ends are
+    clipped one by one.
     """
-    cdef Py_ssize_t pixel, c, divisor = w.divisor
-    cdef Py_ssize_t start = -g.before[2]
-    cdef Py_ssize_t reach = (g.kernel[2] - 1) * g.dilation[2]
+    cdef Py_ssize_t pixel = 0, divisor = w.divisor, stride = g.stride[2], start, count
     cdef const float* p
-    for pixel in range(g.outer[2]):
-        if start >= 0 and start + reach < g.inner[2]:
-            w.first[2] = start
-            w.count[2] = g.kernel[2]
-            w.divisor = divisor * g.kernel[2]
-        else:
+    while pixel < g.outer[2]:
+        start = pixel * stride - g.before[2]
+        count = min(g.outer[2], g.inside) - pixel
+        if start < 0 or count <= 0:
             w.divisor = divisor
             clip(g, 2, pixel, w)
-        p = x + w.first[2] * g.x[3]
-        c = 0
-        while c + LANES <= g.channels:
-            reduce_window(average, g, w, p + c, y + c, LANES)
-            c += LANES
-        if c < g.channels:
-            reduce_window(average, g, w, p + c, y + c, <int>(g.channels - c))
-        start += g.stride[2]
-        y += g.y[3]
+            p = x + w.first[2] * g.x[3]
+            count = 1
+            reduce_pixels(average, 1, g, w, p, y)
+        else:
+            w.count[2] = g.kernel[2]
+            w.divisor = divisor * g.kernel[2]
+            p = x + start * g.x[3]
+            if count > MOST_PIXELS:
+                count = min(<Py_ssize_t>MOST_PIXELS, (count + 1) // 2)
+            if count == 8: reduce_pixels(average, 8, g, w, p, y)
+            elif count == 7: reduce_pixels(average, 7, g, w, p, y)
+            elif count == 6: reduce_pixels(average, 6, g, w, p, y)
+            elif count == 5: reduce_pixels(average, 5, g, w, p, y)
+            elif count == 4: reduce_pixels(average, 4, g, w, p, y)
+            elif count == 3: reduce_pixels(average, 3, g, w, p, y)
+            elif count == 2: reduce_pixels(average, 2, g, w, p, y)
+            else: reduce_pixels(average, 1, g, w, p, y)
+        pixel += count
+        y += count * g.y[3]
 
 
 cdef void run_pool(
@@ -152,6 +191,7 @@ def pool(Py_ssize_t images, Py_ssize_t channels, inner, outer, kernel, stride,
     `x` and `y` four, the distances between images, planes, rows and pixels.
     """
     cdef Geometry g
+    cdef Py_ssize_t last
     cdef int axis
     g.images = images
     g.channels = channels
@@ -168,6 +208,8 @@ def pool(Py_ssize_t images, Py_ssize_t channels, inner, outer, kernel, stride,
         g.y[axis] = y[axis]
     g.average = average
     g.count_padding = count_padding
+    last = g.inner[2] - 1 - (g.kernel[2] - 1) * g.dilation[2]
+    g.inside = (last + g.before[2] + g.stride[2]) // g.stride[2] if last >= 0 else 0
     return bound(run_pool, &g, sizeof(g))
 
 

@@ -102,15 +102,41 @@ static inline void store_n(float *p, vec v, int n) {
     if (n >= LANES) store(p, v); else store_part(p, v, n);
 }
 
+static inline ivec load_index(const int *p) { return *(const ivec *)p; }
+
+/* p[index] in every lane whose index, below LANES, is one of the first n; else any number. */
+#if LANES == 16
+static inline vec pick(const float *p, ivec index, int n) {
+    return (vec)_mm512_permutexvar_ps((__m512i)index, (__m512)load_part(p, n));
+}
+#elif LANES == 8
+static inline vec pick(const float *p, ivec index, int n) {
+    return (vec)_mm256_permutevar8x32_ps((__m256)load_part(p, n), (__m256i)index);
+}
+#else
+static inline vec pick(const float *p, ivec index, int n) {
+    vec v;
+    for (int i = 0; i < LANES; i++) v[i] = p[index[i] < n ? index[i] : 0];
+    return v;
+}
+#endif
+
 /* Lane masks, all ones or zero. */
 static inline ivec above(vec a, vec b) { return (ivec)(a > b); }
 static inline ivec below(vec a, vec b) { return (ivec)(a < b); }
 static inline ivec unordered(vec a) { return (ivec)(a != a); }
 
 static inline vec vabs(vec a) { return (vec)((ivec)a & 0x7fffffff); }
+#if LANES == 16
+static inline vec copysign_of(vec a, vec sign) { /* one instruction; GCC makes three */
+    __m512i mask = _mm512_set1_epi32(0x7fffffff);
+    return (vec)_mm512_ternarylogic_epi32((__m512i)a, (__m512i)sign, mask, 0xe4);
+}
+#else
 static inline vec copysign_of(vec a, vec sign) {
     return (vec)(((ivec)a & 0x7fffffff) | ((ivec)sign & (int)0x80000000));
 }
+#endif
 
 /* The nearest whole number of |x| < 2^22, ties to even. */
 #if LANES == 16
@@ -118,6 +144,14 @@ static inline vec nearest(vec x) { return (vec)_mm512_roundscale_ps((__m512)x, 8
 #else
 static inline vec nearest(vec x) { return (x + 12582912.0f) - 12582912.0f; }
 #endif
+
+/* 2^n for the whole number n next to x, -126 <= x <= 127, and n: in a sum of this size the
+ * lowest bits of the mantissa are n + 127. */
+static inline vec nearest_power(vec x, vec *n) {
+    vec sum = x + (12582912.0f + 127);
+    *n = sum - (12582912.0f + 127);
+    return (vec)((ivec)sum << 23);
+}
 
 /* x * 2^n for a whole n in -126 .. 127. */
 static inline vec times_two_to(vec x, vec n) {

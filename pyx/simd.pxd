@@ -14,6 +14,8 @@ cdef extern from "simd.h" nogil:
     void store_part(float* p, vec v, int n) noexcept
     vec load_n(const float* p, int n) noexcept
     void store_n(float* p, vec v, int n) noexcept
+    ivec load_index(const int* p) noexcept
+    vec pick(const float* p, ivec index, int n) noexcept
     vec splat(float x) noexcept
     vec choose(ivec mask, vec a, vec b) noexcept
     vec vmax(vec a, vec b) noexcept
@@ -25,6 +27,7 @@ cdef extern from "simd.h" nogil:
     ivec below(vec a, vec b) noexcept
     ivec unordered(vec a) noexcept
     vec nearest(vec x) noexcept
+    vec nearest_power(vec x, vec* n) noexcept
     vec times_two_to(vec x, vec n) noexcept
     vec times_any_two_to(vec x, vec n) noexcept
     vec split_exponent(vec x, vec* e) noexcept

@@ -23,8 +23,9 @@ from .errors import GraphError, ShapeError
 from .graph import Graph, Node
 from .kernels._program import ABSOLUTE, ARENA, Program
 from .lowering import Epilogue
-from .ops import Conv, MaxPool
 from .ops.base import Op
+from .ops.conv import Conv
+from .ops.pool import MaxPool
 from .spec import Array, Shape, Spec, shape_text
 from .step import Step
 from .strips import Layer, find_chains, lower_chain

@@ -16,7 +16,8 @@ from itertools import pairwise
 
 from .graph import Graph, Node
 from .lowering import Epilogue, Lowering
-from .ops import Conv, MaxPool
+from .ops.conv import Conv
+from .ops.pool import MaxPool
 from .spec import Array, Shape, Spec
 from .step import Step
 from .view import View, contiguous_strides
@@ -52,8 +53,9 @@ class Layer:
 
     @property
     def pointwise(self) -> bool:
-        """Whether an output pixel depends on one input pixel."""
-        return {*self.window.kernel} == {1} and isinstance(self.op, Conv)
+        """Whether an output pixel depends on the input pixel of its place alone."""
+        alone = {*self.window.kernel, *self.window.stride} == {1}
+        return alone and isinstance(self.op, Conv)
 
     @property
     def border(self) -> tuple[int, int]:
@@ -90,9 +92,13 @@ class Layer:
         residual: View | None = None,
     ) -> list[Step]:
         """Return the steps for some rows, with `padding` rows before and after them."""
-        op = replace(self.op, padding=(padding, self.window.padding[1]))
+        around = (padding, self.window.padding[1])
+        if isinstance(self.op, MaxPool):
+            return replace(self.op, padding=around).lower(low, out, x)
         epilogue = replace(self.epilogue, residual=residual)
-        return op.lower(low, out, x, *self.params, epilogue=epilogue)
+        op = replace(self.op, padding=around)
+        kernel, *bias = self.params
+        return op.lower(low, out, x, kernel, bias[0] if bias else None, epilogue)
 
 
 def find_chains(
@@ -230,7 +236,7 @@ def _strip_rows(layers: list[Layer], budget: int) -> int:
 
 def _scratch_shapes(layers: list[Layer], rows: int) -> list[Shape]:
     """Return the rows, pixels and channels between the layers for a strip of rows."""
-    shapes = []
+    shapes: list[Shape] = []
     for layer, after in pairwise(layers):
         start, stop = after.rows_needed(0, rows)
         wide = layer.out.shape[2] + sum(after.border)

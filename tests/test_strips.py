@@ -125,6 +125,22 @@ def test_rows_are_kept_where_a_strip_has_fewer_than_the_kernel_reads(monkeypatch
             compare(run(graph, feeds, isa, threads)[0], wanted, 0.0, isa)
 
 
+@pytest.mark.parametrize("stride", [(2, 1), 2, (1, 3)])
+def test_a_depthwise_kernel_of_one_pixel_may_have_a_stride(monkeypatch, stride):
+    monkeypatch.setattr(kernels, "LEVEL2_BYTES", 24 << 10)
+    rng = np.random.default_rng(8)
+    graph = Graph("thinned")
+    x = graph.input("x", ("N", 12, 16, 8))
+    y = graph.add(ops.Conv(), x, kernel=whole(rng, (1, 1, 8, 32)))
+    y = graph.add(ops.Conv(stride, groups=32), y, kernel=whole(rng, (1, 1, 1, 32)))
+    graph.output(graph.add(ops.Conv(), y, kernel=whole(rng, (1, 1, 32, 6))))
+    assert any(name.startswith("strips") for name in algorithms(graph))
+    feeds = {"x": whole(rng, (2, 12, 16, 8))}
+    (wanted,) = graph.reference({"x": feeds["x"].astype(np.float64)}).values()
+    for isa in kernels.SUPPORTED:
+        compare(run(graph, feeds, isa, 2)[0], wanted, 0.0, isa)
+
+
 def mobile(size):
     rng = np.random.default_rng(4)
     graph = Graph("mobile")

@@ -3,12 +3,15 @@
 from .depthwise import depthwise
 from .matrix_product import matrix_product
 from .moves import Moves
+from .narrow import narrow, suits_narrow
 from .winograd import winograd, winograd_halo, winograd_tile
 
 __all__ = [
     "Moves",
     "depthwise",
     "matrix_product",
+    "narrow",
+    "suits_narrow",
     "winograd",
     "winograd_halo",
     "winograd_tile",

@@ -16,7 +16,7 @@ from ..lowering import Lowering as Lowering
 from ..spec import Shape, Spec, shape_text
 from ..step import Step
 from ..view import Halo, View
-from ..window import Window
+from ..window import Window, checked_padding, checked_sizes
 
 
 class Op:
@@ -62,7 +62,8 @@ class Op:
     def lower(self, *operands: Any, **_: Any) -> list[Step]:
         """Return the compiled steps that write `out`.
 
-        The signature is ``lower(low, out, *inputs, epilogue=NOTHING)``.
+        The signature is ``lower(low, out, *inputs)``; with ``epilogue=NOTHING`` behind
+        the inputs where `fuses`.
 
         Parameters
         ----------
@@ -74,7 +75,7 @@ class Op:
             The operands in order: a view for a value, an array for a weight, None for
             an operand left out.
         epilogue : Epilogue
-            Only given when `fuses`.
+            What is done to the result, in the same pass.
         """
         raise NotImplementedError
 
@@ -154,10 +155,69 @@ def _operands(infer: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
     return tuple(inspect.signature(infer).parameters.values())[1:]
 
 
+def checked_fields(
+    op: Op,
+    numbers: Sequence[str] = (),
+    truths: Sequence[str] = (),
+    several: Sequence[str] = (),
+) -> None:
+    """Check that fields are whole numbers, truth values or several whole numbers.
+
+    The last ones are made tuples.
+
+    Raises
+    ------
+    ValueError
+        If one is something else.
+    """
+    for name in numbers:
+        value = getattr(op, name)
+        if not _whole(value):
+            raise ValueError(f"{name} {value!r}, wanted a whole number")
+    for name in truths:
+        value = getattr(op, name)
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} {value!r}, wanted true or false")
+    for name in several:
+        values = tuple(getattr(op, name))
+        if not all(map(_whole, values)):
+            raise ValueError(f"{name} {values}, wanted whole numbers")
+        object.__setattr__(op, name, values)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def checked_window(op: Op, *counts: str) -> None:
+    """Check stride, dilation and padding, and fields that are one number from 1 on.
+
+    Raises
+    ------
+    ValueError
+        If one makes no sense.
+    """
+    for name in ("stride", "dilation"):
+        object.__setattr__(op, name, checked_sizes(getattr(op, name), name))
+    padding = checked_padding(getattr(op, "padding", None), type(op).__name__)
+    object.__setattr__(op, "padding", padding)
+    for name in counts:
+        (count,) = checked_sizes(getattr(op, name), name)
+        object.__setattr__(op, name, count)
+
+
 def require(condition: bool, message: str) -> None:
     """Raise `ShapeError` with `message` unless `condition` holds."""
     if not condition:
         raise ShapeError(message)
+
+
+def require_bias(name: str, bias: Spec | None, outputs: int) -> None:
+    """Raise `ShapeError` unless a bias is left out or has a number for each output."""
+    require(
+        bias is None or bias.shape == (outputs,),
+        f"{name}: bias {shape_text(bias.shape) if bias else ''}, wanted ({outputs},)",
+    )
 
 
 def require_image(name: str, x: Spec) -> None:
@@ -176,6 +236,26 @@ def normal_axis(axis: int, rank: int, name: str) -> int:
         f"{name}: axis {axis} is outside a tensor of rank {rank}",
     )
     return axis % rank
+
+
+def normal_axes(axes: Shape, rank: int, name: str) -> Shape:
+    """Return axes counted from the front, in order.
+
+    Raises
+    ------
+    ShapeError
+        If one is out of range, or there twice.
+    """
+    found = sorted(normal_axis(axis, rank, name) for axis in axes)
+    require(len(set(found)) == len(found), f"{name}: axes {axes} repeat one")
+    return tuple(found)
+
+
+def reduced_shape(shape: Shape, axes: Shape, keepdims: bool) -> Shape:
+    """Return a shape with axes of size one, or without them."""
+    if keepdims:
+        return tuple(1 if a in axes else n for a, n in enumerate(shape))
+    return tuple(n for a, n in enumerate(shape) if a not in axes)
 
 
 def per_axis(setting: Sequence[int], rank: int, name: str) -> Shape:

@@ -13,6 +13,8 @@ from ..algorithms import (
     Moves,
     depthwise,
     matrix_product,
+    narrow,
+    suits_narrow,
     winograd,
     winograd_halo,
     winograd_tile,
@@ -23,8 +25,6 @@ from ..view import Halo, View
 from ..window import (
     Padding,
     Window,
-    checked_padding,
-    checked_sizes,
     explicit_padding,
     output_size,
     reach,
@@ -34,8 +34,10 @@ from .base import (
     Epilogue,
     Lowering,
     Op,
+    checked_window,
     per_axis,
     require,
+    require_bias,
     require_image,
 )
 
@@ -72,11 +74,7 @@ class Conv(Op):
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        for name in ("stride", "dilation"):
-            object.__setattr__(self, name, checked_sizes(getattr(self, name), name))
-        object.__setattr__(self, "padding", checked_padding(self.padding, "Conv"))
-        (groups,) = checked_sizes(self.groups, "groups")
-        object.__setattr__(self, "groups", groups)
+        checked_window(self, "groups")
 
     def infer(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Spec:
         """Return (N, windows along each axis..., M)."""
@@ -91,10 +89,7 @@ class Conv(Op):
             f"not fit the input {shape_text(x.shape)}; wanted (spatial..., "
             f"{x.shape[-1]}/{self.groups}, a multiple of {self.groups})",
         )
-        require(
-            bias is None or bias.shape == (out,),
-            f"Conv: bias {shape_text(bias.shape) if bias else ''}, wanted ({out},)",
-        )
+        require_bias("Conv", bias, out)
         span, stride, padding = self._geometry(x, kernel)
         return Spec((x.shape[0], *output_size(x.spatial, span, stride, padding), out))
 
@@ -172,6 +167,12 @@ class Conv(Op):
             origin + sum(k * s for k, s in zip(tap, steps, strict=True))
             for tap in itertools.product(*map(range, kernel.shape[:-2]))
         ]
+        if self.groups == 1 and suits_narrow(
+            low, out, x, kernel, stride, dilation, epilogue
+        ):
+            return [
+                narrow(low, out, x, kernel, bias, origin, stride, dilation, epilogue)
+            ]
         moving = [a * b for a, b in zip(stride, x.strides[1:-1], strict=True)]
         moves = Moves.between(out, (x.strides[0], *moving), epilogue.residual)
         channels, outputs = x.shape[-1], kernel.shape[-1]

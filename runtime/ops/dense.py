@@ -9,7 +9,7 @@ from ..algorithms import Moves, matrix_product
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import NOTHING, Epilogue, Lowering, Op, require, require_bias
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,7 @@ class Dense(Op):
             f"{shape_text(x.shape)}; wanted ({x.shape[-1] if x.rank else 'C'}, M)",
         )
         out = kernel.shape[1]
-        require(
-            bias is None or bias.shape == (out,),
-            f"Dense: bias {shape_text(bias.shape) if bias else ''}, wanted ({out},)",
-        )
+        require_bias("Dense", bias, out)
         return Spec((*x.shape[:-1], out))
 
     def reference(self, x: Array, kernel: Array, bias: Array | None = None) -> Array:

@@ -15,13 +15,12 @@ from ..view import View
 from ..window import (
     Padding,
     Window,
-    checked_padding,
     checked_sizes,
     explicit_padding,
     output_size,
     reach,
 )
-from .base import NOTHING, Epilogue, Lowering, Op, per_axis, require, require_image
+from .base import Lowering, Op, checked_window, per_axis, require, require_image
 
 MOST_WINDOWS = 65_536
 """How many windows that start in the padding of a narrow input are looked at."""
@@ -39,10 +38,8 @@ class SlidingPool(Op, abstract=True):
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        for name in ("kernel", "stride", "dilation"):
-            object.__setattr__(self, name, checked_sizes(getattr(self, name), name))
-        padding = checked_padding(self.padding, type(self).__name__)
-        object.__setattr__(self, "padding", padding)
+        object.__setattr__(self, "kernel", checked_sizes(self.kernel, "kernel"))
+        checked_window(self)
         if not isinstance(self.ceil_mode, bool):
             raise ValueError(f"ceil_mode {self.ceil_mode!r}, wanted a bool")
 
@@ -187,9 +184,7 @@ class MaxPool(_DensePool):
         y: Array = self._windows(x, -np.inf).max(axis=-1)
         return y
 
-    def lower(
-        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View) -> list[Step]:
         """Return the kernel."""
         return [self._step(low, out, x, False)]
 
@@ -227,9 +222,7 @@ class AveragePool(_DensePool):
         y: Array = total / count
         return y
 
-    def lower(
-        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View) -> list[Step]:
         """Return the kernel."""
         return [self._step(low, out, x, self.count_include_pad)]
 
@@ -253,9 +246,7 @@ class _GlobalPool(Op, abstract=True):
         axes = tuple(range(1, x.ndim - 1))
         return type(self).function(x, axis=axes, keepdims=self.keepdims)
 
-    def lower(
-        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View) -> list[Step]:
         """Return the kernel."""
         average = isinstance(self, GlobalAveragePool)
         kernel = low.load("pool").global_pool(

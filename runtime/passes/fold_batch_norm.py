@@ -58,9 +58,12 @@ def _folded(graph: Graph, layer: Node, norm: Node) -> tuple[Node, dict[str, Arra
     kernel = graph.params[layer.params["kernel"]]
     tensor = layer.params.get("bias")
     bias = graph.params[tensor] if tensor else 0.0
-    scaled = kernel * _across(scale, layer, kernel)
+    # Into an array at once: a product in float64 as large as all weights would be slow.
+    scaled = np.empty(kernel.shape, np.float32)
+    across = _across(scale, layer, kernel)
+    np.multiply(kernel, across, out=scaled, dtype=np.float64, casting="same_kind")
     added = {
-        f"{norm.name}/kernel": scaled.astype(np.float32),
+        f"{norm.name}/kernel": scaled,
         f"{norm.name}/bias": ((bias - mean) * scale + beta).astype(np.float32),
     }
     params = {name.rpartition("/")[2]: name for name in added}

@@ -8,8 +8,9 @@ from check import UNIT, check, compare, reference, run
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import WIDTHS, generators, normal, whole
-from striate import Graph, GraphError, ShapeError, Spec, kernels, ops
+from striate import Graph, GraphError, Model, ShapeError, Spec, kernels, ops
 from striate.algorithms.matrix_product import best_tile
+from striate.algorithms.narrow import fits_narrow
 
 CHANNELS = st.sampled_from([1, 2, 3, *WIDTHS, 40, 65])
 
@@ -72,6 +73,51 @@ def test_depthwise_is_exact_on_whole_numbers(
     x = whole(rng, (2, *size, channels))
     w = whole(rng, (*kernel, 1, channels))
     check(op, x, kernel=w, bias=whole(rng, (channels,)), exact=True)
+
+
+@given(
+    rng=generators(),
+    channels=st.integers(1, 3),
+    outputs=st.integers(1, 24),
+    size=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    kernel=st.sampled_from([(3, 3), (5, 5), (5, 1), (3, 2), (2, 3, 3)]),
+    stride=st.sampled_from([1, 2, (1, 2)]),
+    dilation=st.sampled_from([1, 2, (1, 2)]),
+    act=st.sampled_from([ops.Identity(), ops.Relu(), ops.LeakyRelu(0.5)]),
+)
+def test_few_outputs_are_exact_on_whole_numbers(
+    rng, channels, outputs, size, kernel, stride, dilation, act
+):
+    if len(kernel) == 3:
+        size, stride, dilation = (3, *size), 1, 1
+    x = whole(rng, (2, *size, channels))
+    w, bias = whole(rng, (*kernel, channels, outputs)), whole(rng, (outputs,))
+    op = ops.Conv(stride, dilation, "same")
+    graph = Graph()
+    y = graph.add(op, graph.input("x", x.shape), kernel=w, bias=bias)
+    graph.output(graph.add(act, y))
+    want = reference(graph, {"x": x})[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("striate.ops.conv.suits_narrow", fits_narrow)
+        check(op, x, kernel=w, bias=bias, exact=True)
+        for isa in kernels.SUPPORTED:
+            (alone,) = run(graph, {"x": x}, isa, 1)
+            compare(alone, want, 0, f"{op} and {act} on {isa}")
+            np.testing.assert_array_equal(run(graph, {"x": x}, isa, 2)[0], alone)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "lanes"), [(6, {8, 16}), (10, {8, 16}), (16, {16}), (32, set())]
+)
+@pytest.mark.parametrize("isa", kernels.SUPPORTED)
+def test_few_outputs_share_vectors(isa, outputs, lanes):
+    shape = (1, 28, 28, 1)
+    kernel = np.zeros((5, 5, 1, outputs), np.float32)
+    rng = np.random.default_rng(0)
+    graph = layer(ops.Conv(), shape, kernel, lambda _, __, y: y, rng)
+    (step,) = Model(graph, isa=isa).profile(np.zeros(shape, np.float32))
+    narrow = kernels.load("narrow", isa).lanes in lanes
+    assert step.algorithm.startswith("narrow") == narrow, step.algorithm
 
 
 def winograd_bound(tile, x, kernel, padding):

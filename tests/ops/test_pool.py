@@ -38,6 +38,15 @@ def test_average_matches_reference(case, rng):
     check(op, normal(rng, shape), terms=int(np.prod(op.kernel)) + 1)
 
 
+@pytest.mark.parametrize("width", range(2, 24))
+@pytest.mark.parametrize("channels", [6, 16, 21])
+def test_rows_of_every_length(width, channels):
+    rng = np.random.default_rng(width)
+    x = whole(rng, (1, 5, width, channels))
+    check(ops.AveragePool(2), x, exact=True)
+    check(ops.MaxPool((2, 3), (1, 2), padding=((0, 0), (1, 1))), x, exact=True)
+
+
 @pytest.mark.parametrize("kind", [ops.GlobalAveragePool, ops.GlobalMaxPool])
 @given(shape=images(), rng=generators(), keepdims=st.booleans())
 def test_global_pooling(kind, shape, rng, keepdims):
