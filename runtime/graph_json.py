@@ -27,6 +27,7 @@ from .errors import GraphError, ModelFormatError
 from .graph import NAME, Graph, Input, Node
 from .hdf5_reader import MAX_RANK, MAX_SIZE
 from .image import Postprocess, Preprocess
+from .ops import operator
 from .ops.base import Op, operand_names
 from .quantisation import INTEGERS
 from .spec import Array, Shape
@@ -328,7 +329,8 @@ class Decoder:
         newer = []
         for name, version in versions.items():
             self.integer(version, f"version of {name!r}", 1, MAX_SIZE)
-            if name not in Op.registry or version > Op.registry[name].version:
+            kind = operator(name)
+            if kind is None or version > kind.version:
                 newer.append(f"{name!r} version {version}")
         if newer:
             raise self.refusal(f"operators unknown here: {', '.join(newer)}", "op")
@@ -494,10 +496,13 @@ def lowest_version(op: Op) -> int:
     )
 
 
-def _operator(kind: str, version: int, attributes: dict[str, Any]) -> Op:
+def _operator(name: str, version: int, attributes: dict[str, Any]) -> Op:
     """Return an operator of some version, if it has just these attributes."""
-    added = newer_attributes(Op.registry[kind], version)
-    op = Op.registry[kind].from_attributes({**added, **attributes})
+    kind = operator(name)
+    if kind is None:
+        raise GraphError(f"operator {name!r} is unknown here")
+    added = newer_attributes(kind, version)
+    op = kind.from_attributes({**added, **attributes})
     check_types(op)
     wanted = {k: v for k, v in op.attributes().items() if k not in added}
     if wanted != _tuples(attributes):

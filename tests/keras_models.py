@@ -344,6 +344,7 @@ def operations(b: Branches) -> None:
         K.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0)), mode="reflect"),
         K.matmul(s, K.transpose(s, (0, 2, 1))),
         K.normalize(x, axis=-1),
+        K.normalize(x, axis=-1, epsilon=3.0),
         K.flip(x, axis=1),
         K.max_pool(x, 2, 2),
         K.average_pool(x, 2, 2, "valid"),

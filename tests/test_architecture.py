@@ -1,12 +1,12 @@
 """Imports point one way, and every file is listed where it must be."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import striate
-from striate.ops.base import Op
 
 PROJECT = Path(__file__).parent.parent
 ROOT = PROJECT / "runtime"
@@ -21,8 +21,9 @@ LAYERS = [
     {"algorithms"},
     {"ops"},
     {"graph"},
-    {"passes", "memory", "receptive_field", "strips"},
+    {"intake", "passes", "memory", "receptive_field", "strips", "watch"},
     {"plan"},
+    {"prepared"},
     {"hdf5_reader"},
     {"graph_json"},
     {"model_file"},
@@ -108,13 +109,40 @@ def test_kernels_know_nothing_of_python_objects_of_ours():
 
 def test_every_operator_file_is_imported():
     files = {p.stem for p in (ROOT / "ops").glob("*.py")} - {"__init__", "base"}
-    assert files == {
-        kind.__module__.rpartition(".")[2] for kind in Op.registry.values()
-    }
+    kinds = striate.ops.operators().values()
+    assert files == {kind.__module__.rpartition(".")[2] for kind in kinds}
+
+
+def test_every_operator_is_where_its_list_says():
+    for name, file in striate.ops.FILES.items():
+        assert getattr(striate.ops, name).__module__ == f"striate.ops.{file}"
+
+
+def test_type_checkers_see_the_same_files():
+    tree = ast.parse((ROOT / "ops" / "__init__.py").read_text())
+    stars = [
+        node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+    ]
+    assert stars == list(striate.ops.OPERATORS)
+
+
+@pytest.mark.parametrize("name", striate.__all__)
+def test_every_public_name_is_found_by_itself(name):
+    code = f"import striate; striate.{name}; assert {name!r} in dir(striate)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_missing_name_is_told():
+    with pytest.raises(AttributeError, match="'striate' has no attribute 'Grahp'"):
+        striate.Grahp  # noqa: B018
+    with pytest.raises(AttributeError, match=r"'striate\.ops' has no attribute 'Cnov'"):
+        striate.ops.Cnov  # noqa: B018
 
 
 def test_every_operator_is_public():
-    assert Op.registry.keys() <= set(striate.ops.__all__)
+    assert striate.ops.operators().keys() <= set(striate.ops.__all__)
 
 
 def test_every_package_is_listed():
@@ -144,10 +172,11 @@ def test_every_script_exists():
 
 
 def test_import_is_as_light_as_numpy():
-    import subprocess
-
     code = "import striate, sys; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not LAZY & {module.split(".")[0] for module in loaded}
+    ours = {module for module in loaded if module.startswith("striate.")}
+    late = {"striate.graph", "striate.model", "striate.model_file", "striate.ops"}
+    assert not late & ours

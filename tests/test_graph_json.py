@@ -520,7 +520,7 @@ def test_a_newer_version_of_an_operator_is_refused(registered):
 
 
 def test_the_version_is_that_of_the_latest_attribute():
-    for kind in Op.registry.values():
+    for kind in ops.operators().values():
         assert kind.version == max((s for s, _ in kind.added.values()), default=1)
 
 

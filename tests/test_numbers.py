@@ -231,18 +231,10 @@ X = picture(0, 1, 24, 24, 3)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(
-    ("layer", "value"),
-    [
-        *((name, NAN) for name in ("stem", "winograd", "wide", "narrow", "logits")),
-        *((name, INF) for name in ("stem", "winograd", "narrow", "logits")),
-    ],
-)
+@pytest.mark.parametrize("value", [NAN, INF])
+@pytest.mark.parametrize("layer", ["stem", "winograd", "wide", "narrow", "logits"])
 def test_the_layer_that_makes_a_nan_is_named(layer, value, threads):
-    """Also where it is fused with what follows.
-
-    An infinity that the same step clips away, that of ``wide``, is never stored.
-    """
+    """Also where it is fused with what follows, which clips an infinity away."""
     graph = spoilt(**{f"{layer}__kernel": value})
     with pytest.raises(
         NotFiniteError, match=f"layer '{layer}' made .*not fin"

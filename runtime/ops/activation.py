@@ -13,7 +13,7 @@ from ..errors import DTypeError
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
-from .base import NOTHING, Epilogue, Lowering, Op
+from .base import Lowering, Op
 
 
 class Elementwise(Op, abstract=True):
@@ -44,9 +44,7 @@ class Elementwise(Op, abstract=True):
         require_float32(type(self).__name__, x)
         return x
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel; `out` may be `x`."""
         source = as_view(low, x)
         kernel = low.load("elementwise").unary(

@@ -12,7 +12,7 @@ from ..step import Step
 from ..view import View
 from ..window import checked_sizes
 from .activation import require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, per_axis, require, require_image
+from .base import Lowering, Op, per_axis, require, require_image
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ class _AdaptivePool(Op, abstract=True):
         function = _mean if self.kind == "average" else _largest
         return reduce_boxes(x, self.boxes(x.shape[1:-1]), ones, function)
 
-    def lower(
-        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View) -> list[Step]:
         """Return the kernel."""
         ones = (1,) * (x.rank - 2)
         boxes = self.boxes(x.shape[1:-1])
@@ -142,9 +140,7 @@ class FractionalMaxPool(Op):
         ones = (1,) * (x.ndim - 2)
         return reduce_boxes(x, self._boxes(), ones, _largest)
 
-    def lower(
-        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View) -> list[Step]:
         """Return the kernel."""
         ones = (1,) * (x.rank - 2)
         return [box_pool(low, out, x, self._boxes(), ones, "max", "fractional max")]

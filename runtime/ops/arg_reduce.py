@@ -11,7 +11,7 @@ from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require
+from .base import Lowering, Op, checked_fields, normal_axis, reduced_shape, require
 from .binary import NUMBERS, common_dtype
 
 
@@ -50,8 +50,7 @@ class _ArgReduction(Op, abstract=True):
             x.shape[axis] > 0,
             f"{name}: axis {self.axis} of {shape_text(x.shape)} has no elements",
         )
-        kept = (1,) if self.keepdims else ()
-        return Spec((*x.shape[:axis], *kept, *x.shape[axis + 1 :]), "int64")
+        return Spec(reduced_shape(x.shape, (axis,), self.keepdims), "int64")
 
     def reference(self, x: Array) -> Array:
         """Return the indices of the extremes."""
@@ -63,9 +62,7 @@ class _ArgReduction(Op, abstract=True):
             y = find(x, self.axis)
         return np.expand_dims(y, self.axis) if self.keepdims else y
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel."""
         source = as_view(low, x)
         axis = normal_axis(self.axis, source.rank, type(self).__name__)
@@ -83,20 +80,6 @@ class _ArgReduction(Op, abstract=True):
             self.select_last,
         )
         return [Step(kernel, (out, source), "scan")]
-
-
-def checked_fields(
-    op: Op, numbers: tuple[str, ...] = (), truths: tuple[str, ...] = ()
-) -> None:
-    """Raise `ValueError` unless fields are whole numbers and truth values."""
-    for name in numbers:
-        value = getattr(op, name)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"{name} {value!r}, wanted a whole number")
-    for name in truths:
-        value = getattr(op, name)
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} {value!r}, wanted true or false")
 
 
 @dataclass(frozen=True)

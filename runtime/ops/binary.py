@@ -12,7 +12,7 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import NOTHING, Epilogue, Lowering, Op, checked_fields, require
 
 ROW = 512
 """Weights of a shorter last axis are repeated up to this many elements."""
@@ -24,22 +24,33 @@ NUMBERS = ("float32", *WHOLE)
 """The element types one can compute with."""
 
 
-class Binary(Op, abstract=True):
-    """A function of two numbers, with NumPy's broadcasting.
+class Pairwise(Op, abstract=True):
+    """A function of two elements of one type, with NumPy's broadcasting.
 
     Shapes are aligned at their last axes; an axis of one element, or a missing leading
     one, is stretched to the other operand's. So (N, H, W, C) with (C,) or (N, 1, 1, C)
-    is per channel, with (N, H, W, 1) per pixel. Both have one element type, float32 or
-    whole numbers, which wrap around.
+    is per channel, with (N, H, W, 1) per pixel.
     """
 
-    fuses: ClassVar[bool] = True
+    function: ClassVar[np.ufunc]
+    dtypes: ClassVar[tuple[str, ...]] = NUMBERS
 
     def infer(self, x: Spec, y: Spec) -> Spec:
         """Return the shape to which both operands stretch."""
         name = type(self).__name__
-        dtype = common_dtype(name, NUMBERS, x, y)
+        dtype = common_dtype(name, self.dtypes, x, y)
         return Spec(broadcast_shape(name, x.shape, y.shape), dtype)
+
+    def reference(self, x: Array, y: Array) -> Array:
+        """Return the function of each pair."""
+        z: Array = self.function(x, y)
+        return z
+
+
+class Binary(Pairwise, abstract=True):
+    """A function of two numbers, float32 or whole numbers, which wrap around."""
+
+    fuses: ClassVar[bool] = True
 
     def lower(
         self,
@@ -149,30 +160,21 @@ def binary_step(
 class Add(Binary):
     """Add two tensors, broadcasting."""
 
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return x + y."""
-        z: Array = x + y
-        return z
+    function: ClassVar[np.ufunc] = np.add
 
 
 @dataclass(frozen=True)
 class Sub(Binary):
     """Subtract one tensor from another, broadcasting."""
 
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return x - y."""
-        z: Array = x - y
-        return z
+    function: ClassVar[np.ufunc] = np.subtract
 
 
 @dataclass(frozen=True)
 class Mul(Binary):
     """Multiply two tensors element by element, broadcasting."""
 
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return x y."""
-        z: Array = x * y
-        return z
+    function: ClassVar[np.ufunc] = np.multiply
 
 
 @dataclass(frozen=True)
@@ -199,20 +201,14 @@ class Div(Binary):
 class Maximum(Binary):
     """Take the larger of two elements, broadcasting; NaN if either is."""
 
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return max(x, y)."""
-        z: Array = np.maximum(x, y)
-        return z
+    function: ClassVar[np.ufunc] = np.maximum
 
 
 @dataclass(frozen=True)
 class Minimum(Binary):
     """Take the smaller of two elements, broadcasting; NaN if either is."""
 
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return min(x, y)."""
-        z: Array = np.minimum(x, y)
-        return z
+    function: ClassVar[np.ufunc] = np.minimum
 
 
 @dataclass(frozen=True)
@@ -265,8 +261,7 @@ class Mod(Binary):
 
     def __post_init__(self) -> None:
         """Check the field; raise `ValueError` unless it is a truth value."""
-        if not isinstance(self.fmod, bool):
-            raise ValueError(f"fmod {self.fmod!r}, wanted true or false")
+        checked_fields(self, truths=("fmod",))
 
     def reference(self, x: Array, y: Array) -> Array:
         """Return the remainder of x / y."""

@@ -11,7 +11,7 @@ from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op
+from .base import Lowering, Op
 from .binary import NUMBERS, common_dtype
 from .identity import copy_step, scratch_tensor
 
@@ -61,9 +61,7 @@ class Cast(Op):
         """Return the input if it has the type already."""
         return x if x.dtype == self.dtype else None
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel."""
         return [cast_step(low, out, as_view(low, x))]
 

@@ -11,7 +11,7 @@ from ..step import Step
 from ..view import View
 from ..window import checked_sizes
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require
+from .base import Lowering, Op, checked_fields, normal_axis, require
 from .identity import copy_step, in_place
 
 
@@ -36,12 +36,9 @@ class CenterCropPad(Op):
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` if they do not fit together."""
         object.__setattr__(self, "shape", checked_sizes(self.shape, "shape"))
-        axes = tuple(self.axes)
-        if any(isinstance(a, bool) or not isinstance(a, int) for a in axes):
-            raise ValueError(f"axes {axes}, wanted whole numbers")
-        object.__setattr__(self, "axes", axes)
-        if axes and len(axes) != len(self.shape):
-            raise ValueError(f"the sizes {self.shape} do not fit the axes {axes}")
+        checked_fields(self, several=("axes",))
+        if self.axes and len(self.axes) != len(self.shape):
+            raise ValueError(f"the sizes {self.shape} do not fit the axes {self.axes}")
 
     def infer(self, x: Spec) -> Spec:
         """Return the shape with the new sizes."""
@@ -67,9 +64,7 @@ class CenterCropPad(Op):
             return None
         return (_cut(out, inputs[0].shape),)
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return a copy of the middle, then of zeros on each side of every axis."""
         source = as_view(low, x)
         kept = tuple(min(n, m) for n, m in zip(source.shape, out.shape, strict=True))

@@ -11,7 +11,7 @@ from ..step import Step
 from ..view import View
 from ..window import checked_sizes
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import Lowering, Op, require
 from .identity import copy_step
 
 
@@ -49,9 +49,7 @@ class ChannelShuffle(Op):
         groups = x.reshape(*x.shape[:-1], self.groups, -1)
         return np.swapaxes(groups, -1, -2).reshape(x.shape)
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return a copy with the channels as two axes."""
         source = as_view(low, x)
         each = out.shape[-1] // self.groups

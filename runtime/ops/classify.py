@@ -10,7 +10,7 @@ from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
 from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op
+from .base import Lowering, Op
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,7 @@ class IsNaN(_Question):
         y: Array = np.isnan(x)
         return y
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel."""
         return self._step(low, out, x, True)
 
@@ -74,8 +72,6 @@ class IsInf(_Question):
         y: Array = below | above
         return y
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel."""
         return self._step(low, out, x, False, self.negative, self.positive)

@@ -14,14 +14,19 @@ from ..view import View
 from ..window import (
     Padding,
     Window,
-    checked_padding,
     checked_sizes,
     explicit_padding,
     output_size,
     reach,
 )
 from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, per_axis, require
+from .base import (
+    Lowering,
+    Op,
+    checked_window,
+    per_axis,
+    require,
+)
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,11 @@ class Col2Im(Op):
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        for name in ("image", "block", "stride", "dilation"):
+        checked_window(self)
+        for name in ("image", "block"):
             object.__setattr__(self, name, checked_sizes(getattr(self, name), name))
         if len(self.image) > 3:
             raise ValueError(f"image {self.image}, wanted one to three sizes")
-        padding = checked_padding(self.padding, "Col2Im")
-        object.__setattr__(self, "padding", padding)
 
     def infer(self, x: Spec) -> Spec:
         """Return (N, image..., C)."""
@@ -98,9 +102,7 @@ class Col2Im(Op):
         index = (slice(None), *inside)
         return y[index]
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel."""
         source = as_view(low, x)
         kernel = low.load("col2im").col2im(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,37 +11,23 @@ from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op
-from .binary import NUMBERS, broadcast_shape, common_dtype
+from .base import Lowering
+from .binary import NUMBERS, Pairwise
 
 
 @dataclass(frozen=True)
-class _Comparison(Op, abstract=True):
+class _Comparison(Pairwise, abstract=True):
     """A comparison with NumPy's broadcasting; false if an operand is NaN."""
 
     kind: ClassVar[str]
-    function: ClassVar[np.ufunc]
     exchanged: ClassVar[bool] = False
-    dtypes: ClassVar[tuple[str, ...]] = NUMBERS
 
     def infer(self, x: Spec, y: Spec) -> Spec:
         """Return truth values of the shape to which both operands stretch."""
-        name = type(self).__name__
-        common_dtype(name, self.dtypes, x, y)
-        return Spec(broadcast_shape(name, x.shape, y.shape), "bool")
-
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return where the comparison holds."""
-        z: Array = self.function(x, y)
-        return z
+        return replace(super().infer(x, y), dtype="bool")
 
     def lower(
-        self,
-        low: Lowering,
-        out: View,
-        x: View | Array,
-        y: View | Array,
-        epilogue: Epilogue = NOTHING,
+        self, low: Lowering, out: View, x: View | Array, y: View | Array
     ) -> list[Step]:
         """Return the kernel."""
         return [

@@ -9,7 +9,7 @@ from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op
+from .base import Lowering, Op
 from .identity import copy_step
 
 
@@ -27,12 +27,6 @@ class Constant(Op):
         """Return the weight."""
         return value
 
-    def lower(
-        self,
-        low: Lowering,
-        out: View,
-        value: View | Array,
-        epilogue: Epilogue = NOTHING,
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, value: View | Array) -> list[Step]:
         """Return a copy."""
         return [copy_step(low, out, as_view(low, value))]

@@ -14,9 +14,19 @@ from ..algorithms.parts import Part
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import Halo, View
-from ..window import Padding, Window, checked_padding, checked_sizes, reach
+from ..window import Padding, Window, checked_sizes, reach
 from .activation import require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, per_axis, require, require_image
+from .base import (
+    NOTHING,
+    Epilogue,
+    Lowering,
+    Op,
+    checked_window,
+    per_axis,
+    require,
+    require_bias,
+    require_image,
+)
 
 
 @dataclass(frozen=True)
@@ -63,14 +73,9 @@ class ConvTranspose(Op):
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        for name in ("stride", "dilation"):
-            object.__setattr__(self, name, checked_sizes(getattr(self, name), name))
+        checked_window(self, "groups")
         added = checked_sizes(self.output_padding, "output_padding", 0)
         object.__setattr__(self, "output_padding", added)
-        padding = checked_padding(self.padding, "ConvTranspose")
-        object.__setattr__(self, "padding", padding)
-        (groups,) = checked_sizes(self.groups, "groups")
-        object.__setattr__(self, "groups", groups)
 
     def infer(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Spec:
         """Return (N, positions along each axis..., M)."""
@@ -86,11 +91,7 @@ class ConvTranspose(Op):
             f"wanted (spatial..., outputs a group, {x.shape[-1]})",
         )
         outputs = kernel.shape[-2] * self.groups
-        require(
-            bias is None or bias.shape == (outputs,),
-            f"ConvTranspose: bias {shape_text(bias.shape) if bias else ''}, wanted "
-            f"({outputs},)",
-        )
+        require_bias("ConvTranspose", bias, outputs)
         sizes = tuple(size for *_, size in self._axes(x, kernel))
         require(
             min(sizes) > 0,

@@ -10,8 +10,7 @@ from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .arg_reduce import checked_fields
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis
+from .base import Lowering, Op, checked_fields, normal_axis
 from .binary import common_dtype
 
 
@@ -50,9 +49,7 @@ class CumSum(Op):
         y = y - x if self.exclusive else y
         return np.flip(y, self.axis) if self.reverse else y
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel; backwards, strides are negative."""
         source = as_view(low, x)
         axis = normal_axis(self.axis, out.rank, "CumSum")

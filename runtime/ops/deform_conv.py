@@ -15,14 +15,21 @@ from ..view import View
 from ..window import (
     Padding,
     Window,
-    checked_padding,
-    checked_sizes,
     explicit_padding,
     output_size,
     reach,
 )
 from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, per_axis, require
+from .base import (
+    NOTHING,
+    Epilogue,
+    Lowering,
+    Op,
+    checked_window,
+    per_axis,
+    require,
+    require_bias,
+)
 
 
 @dataclass(frozen=True)
@@ -68,12 +75,7 @@ class DeformConv(Op):
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        for name in ("stride", "dilation"):
-            object.__setattr__(self, name, checked_sizes(getattr(self, name), name))
-        padding = checked_padding(self.padding, "DeformConv")
-        object.__setattr__(self, "padding", padding)
-        for name in ("groups", "offset_groups"):
-            object.__setattr__(self, name, checked_sizes(getattr(self, name), name)[0])
+        checked_window(self, "groups", "offset_groups")
 
     def infer(
         self,
@@ -110,11 +112,7 @@ class DeformConv(Op):
                 f"DeformConv: {name} {shape_text(operand.shape) if operand else ''}, "
                 f"wanted {shape_text(wanted)}",
             )
-        require(
-            bias is None or bias.shape == kernel.shape[3:],
-            f"DeformConv: bias {shape_text(bias.shape) if bias else ''}, wanted "
-            f"{shape_text(kernel.shape[3:])}",
-        )
+        require_bias("DeformConv", bias, kernel.shape[3])
         return Spec((x.shape[0], *counts, kernel.shape[3]))
 
     def reference(

@@ -12,7 +12,7 @@ from ..step import Step
 from ..view import View
 from ..window import checked_sizes
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op, require, require_image
+from .base import Lowering, Op, require, require_image
 from .identity import copy_step
 
 
@@ -81,9 +81,7 @@ class DepthToSpace(_Blocks):
         axes.append(1 + rank + order[-1])
         return np.transpose(parts, axes).reshape(out)
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return a copy between the two as tensors with the block's axes."""
         source = as_view(low, x)
         return [copy_step(low, *_as_blocks(self, out, source))]
@@ -132,9 +130,7 @@ class SpaceToDepth(_Blocks):
         axes = [0, *(1 + 2 * axis for axis in range(rank)), *deep]
         return np.transpose(parts, axes).reshape(out)
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return a copy between the two as tensors with the block's axes."""
         wide, deep = _as_blocks(self, as_view(low, x), out)
         return [copy_step(low, deep, wide)]

@@ -10,7 +10,7 @@ from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import Lowering, Op, require
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ class Det(Op):
         """Return the determinants."""
         return np.asarray(np.linalg.det(x))
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel."""
         source = as_view(low, x)
         n = source.shape[-1]

@@ -9,8 +9,7 @@ import numpy as np
 
 from ..spec import Array, Spec, shape_text
 from .activation import finite_fields
-from .arg_reduce import checked_fields
-from .base import Op, normal_axis, require
+from .base import Op, checked_fields, normal_axis, require
 from .binary import common_dtype
 from .cast import DTYPES
 

@@ -11,8 +11,7 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .arg_reduce import checked_fields
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require
+from .base import Lowering, Op, checked_fields, normal_axis, require
 from .binary import common_dtype
 from .cast import as_int64
 
@@ -54,12 +53,7 @@ class Gather(_Along):
         return y
 
     def lower(
-        self,
-        low: Lowering,
-        out: View,
-        x: View | Array,
-        indices: View | Array,
-        epilogue: Epilogue = NOTHING,
+        self, low: Lowering, out: View, x: View | Array, indices: View | Array
     ) -> list[Step]:
         """Return the kernel."""
         source = as_view(low, x)
@@ -106,12 +100,7 @@ class GatherElements(_Along):
         return y
 
     def lower(
-        self,
-        low: Lowering,
-        out: View,
-        x: View | Array,
-        indices: View | Array,
-        epilogue: Epilogue = NOTHING,
+        self, low: Lowering, out: View, x: View | Array, indices: View | Array
     ) -> list[Step]:
         """Return the kernel."""
         source = as_view(low, x)
@@ -176,12 +165,7 @@ class GatherND(Op):
         return y
 
     def lower(
-        self,
-        low: Lowering,
-        out: View,
-        x: View | Array,
-        indices: View | Array,
-        epilogue: Epilogue = NOTHING,
+        self, low: Lowering, out: View, x: View | Array, indices: View | Array
     ) -> list[Step]:
         """Return the kernel."""
         source = as_view(low, x)

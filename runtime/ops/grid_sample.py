@@ -14,7 +14,7 @@ from ..step import Step
 from ..view import View
 from ..window import checked_sizes
 from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, require, require_image
+from .base import Lowering, Op, require, require_image
 from .resize import cubic_kernel, one_of
 
 FAR = 1e9
@@ -82,12 +82,7 @@ class GridSample(Op):
         return y
 
     def lower(
-        self,
-        low: Lowering,
-        out: View,
-        x: View | Array,
-        grid: View | Array,
-        epilogue: Epilogue = NOTHING,
+        self, low: Lowering, out: View, x: View | Array, grid: View | Array
     ) -> list[Step]:
         """Return the kernel."""
         source, places = as_view(low, x), as_view(low, grid)
@@ -181,13 +176,7 @@ class AffineGrid(Op):
         y: Array = np.einsum("nij,...j->n...i", theta, places.astype(theta.dtype))
         return y
 
-    def lower(
-        self,
-        low: Lowering,
-        out: View,
-        theta: View | Array,
-        epilogue: Epilogue = NOTHING,
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, theta: View | Array) -> list[Step]:
         """Return the kernel."""
         matrices = as_view(low, theta)
         table = np.concatenate([self._places(n) for n in self.size[::-1]])

@@ -9,7 +9,7 @@ from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import View, contiguous_strides
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op
+from .base import Lowering, Op
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,7 @@ class Identity(Op):
         """Return the input."""
         return x
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return a copy."""
         return [copy_step(low, out, as_view(low, x))]
 

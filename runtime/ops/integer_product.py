@@ -14,13 +14,18 @@ from ..step import Step
 from ..view import View
 from ..window import (
     Padding,
-    checked_padding,
-    checked_sizes,
     explicit_padding,
     reach,
 )
 from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, per_axis, require
+from .base import (
+    Lowering,
+    Op,
+    checked_window,
+    per_axis,
+    require,
+    require_bias,
+)
 from .binary import arithmetic_step, binary_step, common_dtype
 from .cast import cast_step
 from .conv import Conv
@@ -79,7 +84,6 @@ class MatMulInteger(Op):
         y: View | Array,
         x_zero: View | Array | None = None,
         y_zero: View | Array | None = None,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the subtraction of y_zero, unless both are weights, and the sums."""
         source = as_view(low, x)
@@ -191,7 +195,6 @@ class QLinearMatMul(Op):
         y_zero: View | Array,
         scale: View | Array,
         zero: View | Array,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the exact sums and their conversion."""
         sums = scratch_tensor(low, out.shape, "int32")
@@ -210,7 +213,7 @@ class _IntegerConv(Op, abstract=True):
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        checked_window(self)
+        checked_window(self, "groups")
 
     def _conv(self) -> Conv:
         return Conv(self.stride, self.dilation, self.padding, self.groups)
@@ -268,7 +271,6 @@ class ConvInteger(_IntegerConv):
         kernel: Array,
         x_zero: View | Array | None = None,
         kernel_zero: Array | None = None,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the kernel."""
         return [conv_step(low, self._conv(), out, x, kernel, x_zero, kernel_zero)]
@@ -312,10 +314,7 @@ class QLinearConv(_IntegerConv):
         outputs = kernel.shape[-1]
         if bias is not None:
             common_dtype("QLinearConv's bias", ("int32",), bias)
-            require(
-                bias.shape == (outputs,),
-                f"QLinearConv: bias {shape_text(bias.shape)}, wanted ({outputs},)",
-            )
+            require_bias("QLinearConv", bias, outputs)
         require(
             x_scale.size == scale.size == zero.size == 1
             and kernel_scale.shape in ((), (1,), (outputs,)),
@@ -362,23 +361,12 @@ class QLinearConv(_IntegerConv):
         scale: View | Array,
         zero: View | Array,
         bias: Array | None = None,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the exact sums and their conversion."""
         sums = scratch_tensor(low, out.shape, "int32")
         step = conv_step(low, self._conv(), sums, x, kernel, x_zero, kernel_zero, bias)
         scales = x_scale, kernel_scale
         return [step, *_requantized(low, out, sums, scales, scale, zero)]
-
-
-def checked_window(op: _IntegerConv) -> None:
-    """Check the fields that `Conv` has too; raise `ValueError`."""
-    name = type(op).__name__
-    for field in ("stride", "dilation"):
-        object.__setattr__(op, field, checked_sizes(getattr(op, field), field))
-    object.__setattr__(op, "padding", checked_padding(op.padding, name))
-    (groups,) = checked_sizes(op.groups, "groups")
-    object.__setattr__(op, "groups", groups)
 
 
 def matrix_spec(

@@ -19,14 +19,22 @@ from ..view import Halo, View
 from ..window import (
     Padding,
     Window,
-    checked_padding,
     checked_sizes,
     explicit_padding,
     output_size,
     reach,
 )
 from .activation import require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, per_axis, require, require_image
+from .base import (
+    NOTHING,
+    Epilogue,
+    Lowering,
+    Op,
+    checked_window,
+    per_axis,
+    require,
+    require_image,
+)
 
 MOST_STEPS = 256
 """A step a tile; with more tiles all are done in one."""
@@ -44,12 +52,6 @@ class _Unshared(Op, abstract=True):
 
     fuses: ClassVar[bool] = True
     weights: ClassVar[tuple[str, ...]] = ("kernel", "bias")
-
-    def _check(self) -> None:
-        for name in ("stride", "dilation"):
-            object.__setattr__(self, name, checked_sizes(getattr(self, name), name))
-        padding = checked_padding(self.padding, type(self).__name__)
-        object.__setattr__(self, "padding", padding)
 
     def halo(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Halo:
         """Return the padding that windows really reach into."""
@@ -222,7 +224,7 @@ class LocallyConnected(_Unshared):
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        self._check()
+        checked_window(self)
 
     def infer(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Spec:
         """Return (N, windows along each axis..., M)."""
@@ -292,7 +294,7 @@ class TiledConv(_Unshared):
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
         object.__setattr__(self, "tiles", checked_sizes(self.tiles, "tiles"))
-        self._check()
+        checked_window(self)
 
     def infer(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Spec:
         """Return (N, windows along each axis..., M)."""

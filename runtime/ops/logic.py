@@ -10,36 +10,19 @@ import numpy as np
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
-from .base import NOTHING, Epilogue, Lowering, Op
-from .binary import WHOLE, arithmetic_step, broadcast_shape, common_dtype
+from .base import Lowering, Op
+from .binary import WHOLE, Pairwise, arithmetic_step, common_dtype
 
 
 @dataclass(frozen=True)
-class _Logic(Op, abstract=True):
+class _Logic(Pairwise, abstract=True):
     """A function of two truth values, or of each bit, with NumPy's broadcasting."""
 
     kind: ClassVar[str]
-    function: ClassVar[np.ufunc]
     dtypes: ClassVar[tuple[str, ...]] = ("bool",)
 
-    def infer(self, x: Spec, y: Spec) -> Spec:
-        """Return the shape to which both operands stretch."""
-        name = type(self).__name__
-        dtype = common_dtype(name, self.dtypes, x, y)
-        return Spec(broadcast_shape(name, x.shape, y.shape), dtype)
-
-    def reference(self, x: Array, y: Array) -> Array:
-        """Return the function of each pair."""
-        z: Array = self.function(x, y)
-        return z
-
     def lower(
-        self,
-        low: Lowering,
-        out: View,
-        x: View | Array,
-        y: View | Array,
-        epilogue: Epilogue = NOTHING,
+        self, low: Lowering, out: View, x: View | Array, y: View | Array
     ) -> list[Step]:
         """Return the kernel; `out` may be an operand of its own shape."""
         return [arithmetic_step(low, self.kind, out, x, y)]
@@ -107,9 +90,7 @@ class Not(Op):
         y: Array = ~x
         return y
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel; `out` may be `x`."""
         ones = np.array(self.ones).astype(out.dtype)
         return [arithmetic_step(low, "Xor", out, x, ones)]

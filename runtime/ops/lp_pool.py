@@ -13,7 +13,7 @@ from ..step import Step
 from ..view import View
 from ..window import checked_sizes
 from .activation import require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, require_image
+from .base import Lowering, Op, require_image
 from .pool import SlidingPool
 
 
@@ -53,9 +53,7 @@ class LpPool(SlidingPool):
         dilation = self.window(Spec(x.shape)).dilation
         return reduce_boxes(x, self._boxes(Spec(x.shape)), dilation, self._norm)
 
-    def lower(
-        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View) -> list[Step]:
         """Return the kernel."""
         dilation = self.window(x.spec).dilation
         boxes = self._boxes(x.spec)
@@ -102,9 +100,7 @@ class GlobalLpPool(Op):
         y: Array = _norm(x, self.p)
         return y.reshape(self.infer(Spec(x.shape)).shape)
 
-    def lower(
-        self, low: Lowering, out: View, x: View, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View) -> list[Step]:
         """Return the kernel: one box."""
         boxes = [[(0, n)] for n in x.shape[1:-1]]
         ones = (1,) * len(boxes)

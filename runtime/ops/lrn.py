@@ -11,7 +11,7 @@ from ..step import Step
 from ..view import View
 from ..window import Window, checked_sizes
 from .activation import as_view, finite_fields, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, require_image
+from .base import Lowering, Op, require_image
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,7 @@ class LRN(Op):
         y: Array = x / (self.bias + self._scale(x.ndim) * total) ** self.beta
         return y
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel."""
         source = as_view(low, x)
         module = low.load("lrn")

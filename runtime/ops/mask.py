@@ -11,8 +11,7 @@ from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import finite_fields
-from .arg_reduce import checked_fields
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import Lowering, Op, checked_fields, require
 from .binary import NUMBERS, arithmetic_step, common_dtype
 from .cast import DTYPES, DType, as_int64, checked_dtype
 from .compare import compare_step
@@ -50,9 +49,7 @@ class Trilu(Op):
         y: Array = np.triu(x, self.k) if self.upper else np.tril(x, self.k)
         return y
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return a choice between the tensor and zero."""
         kept = self.reference(np.ones(out.shape[-2:], bool))
         return [where_step(low, out, kept, x, np.zeros((), out.dtype))]
@@ -88,9 +85,7 @@ class EyeLike(Op):
         rows, columns = x.shape
         return np.eye(rows, columns, self.k, np.dtype(self.dtype))
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return a copy of a constant."""
         ones = self.reference(np.empty(out.shape))
         return [copy_step(low, out, low.constant(ones))]
@@ -146,13 +141,7 @@ class OneHot(Op):
         y: Array = np.where(hot, self.on, self.off).astype(self.dtype)
         return y
 
-    def lower(
-        self,
-        low: Lowering,
-        out: View,
-        indices: View | Array,
-        epilogue: Epilogue = NOTHING,
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, indices: View | Array) -> list[Step]:
         """Return comparisons with all places and a choice."""
         index, steps = as_int64(low, indices)
         axis = self._axis(index.rank)

@@ -53,12 +53,7 @@ class MatMul(Op):
         return out.size * x.shape[-1]
 
     def lower(
-        self,
-        low: Lowering,
-        out: View,
-        x: View | Array,
-        y: View | Array,
-        epilogue: Epilogue = NOTHING,
+        self, low: Lowering, out: View, x: View | Array, y: View | Array
     ) -> list[Step]:
         """Return a packing of y, unless it is a weight, and the products."""
         left = as_view(low, x)

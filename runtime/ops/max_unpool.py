@@ -14,7 +14,7 @@ from ..step import Step
 from ..view import View
 from ..window import checked_sizes
 from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, per_axis, require, require_image
+from .base import Lowering, Op, per_axis, require, require_image
 from .pool import SlidingPool, all_see_input
 
 Order = Literal["channels_last", "channels_first", "channels_first_columns"]
@@ -87,13 +87,7 @@ class MaxPoolIndices(SlidingPool):
             ]
         return y, z
 
-    def lower(
-        self,
-        low: Lowering,
-        out: tuple[View, View],
-        x: View,
-        epilogue: Epilogue = NOTHING,
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: tuple[View, View], x: View) -> list[Step]:
         """Return the kernel."""
         values, indices = out
         steps, image, position, channel = _distances(x.shape, self.index_order)
@@ -171,12 +165,7 @@ class MaxUnpool(Op):
         return y
 
     def lower(
-        self,
-        low: Lowering,
-        out: View,
-        x: View | Array,
-        indices: View | Array,
-        epilogue: Epilogue = NOTHING,
+        self, low: Lowering, out: View, x: View | Array, indices: View | Array
     ) -> list[Step]:
         """Return the kernel."""
         values, places = as_view(low, x), as_view(low, indices)

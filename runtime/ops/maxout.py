@@ -9,7 +9,7 @@ from ..step import Step
 from ..view import View
 from ..window import checked_sizes
 from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import Lowering, Op, require
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,7 @@ class Maxout(Op):
         y: Array = groups.max(axis=-1)
         return y
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel."""
         source = as_view(low, x)
         strides = (*source.strides[:-1], self.pieces)

@@ -8,7 +8,7 @@ from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import View
 from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require
+from .base import Lowering, Op, checked_fields, normal_axes, reduced_shape
 
 
 @dataclass(frozen=True)
@@ -28,31 +28,23 @@ class Mean(Op):
 
     def __post_init__(self) -> None:
         """Check the axes; raise `ValueError` unless they are whole numbers."""
-        axes = tuple(self.axes)
-        if any(isinstance(a, bool) or not isinstance(a, int) for a in axes):
-            raise ValueError(f"axes {axes}, wanted whole numbers")
-        object.__setattr__(self, "axes", axes)
+        checked_fields(self, several=("axes",))
 
     def infer(self, x: Spec) -> Spec:
         """Return the shape with the axes of size one, or without them."""
         require_float32("Mean", x)
-        reduced = self._reduced(x.rank)
-        kept = tuple(n for axis, n in enumerate(x.shape) if axis not in reduced)
-        if self.keepdims:
-            kept = tuple(1 if a in reduced else n for a, n in enumerate(x.shape))
-        return Spec(kept)
+        reduced = normal_axes(self.axes, x.rank, "Mean")
+        return Spec(reduced_shape(x.shape, reduced, self.keepdims))
 
     def reference(self, x: Array) -> Array:
         """Return the mean over the axes."""
         y: Array = x.mean(axis=self.axes, keepdims=self.keepdims)
         return y
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel."""
         source = as_view(low, x)
-        reduced = self._reduced(source.rank)
+        reduced = normal_axes(self.axes, source.rank, "Mean")
         kept = [axis for axis in range(source.rank) if axis not in reduced]
         strides = out.strides
         if self.keepdims:
@@ -65,8 +57,3 @@ class Mean(Op):
             tuple(source.strides[axis] for axis in reduced),
         )
         return [Step(kernel, (out, source), "mean")]
-
-    def _reduced(self, rank: int) -> list[int]:
-        reduced = sorted(normal_axis(axis, rank, "Mean") for axis in self.axes)
-        require(len(set(reduced)) == len(reduced), f"Mean: axes {self.axes} repeat one")
-        return reduced

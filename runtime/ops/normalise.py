@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,12 +12,30 @@ from ..step import Step
 from ..view import View
 from ..window import checked_sizes
 from .activation import as_view, finite_fields, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require, require_image
+from .base import (
+    Lowering,
+    Op,
+    checked_fields,
+    normal_axes,
+    reduced_shape,
+    require,
+    require_image,
+)
 from .binary import broadcast_shape
 
 
+class _Normalisation(Op, abstract=True):
+    """What divides by a statistic of its input."""
+
+    passes: ClassVar[int] = 3
+
+    def multiply_adds(self, out: Spec, *operands: Spec | None) -> int:
+        """Return the passes over every element."""
+        return self.passes * out.size
+
+
 @dataclass(frozen=True)
-class InstanceNorm(Op):
+class InstanceNorm(_Normalisation):
     """Normalise each channel of each image: (N, spatial..., C) to the same shape.
 
     (x - mean) / sqrt(variance + epsilon) * gamma + beta, where mean and variance are
@@ -60,22 +78,17 @@ class InstanceNorm(Op):
         x: View | Array,
         gamma: View | Array | None = None,
         beta: View | Array | None = None,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the kernel."""
         operands = _operands(low, out, x, gamma, beta)
         return [_step(low, "standard", operands, self._axes(out.rank), self.epsilon)]
-
-    def multiply_adds(self, out: Spec, *operands: Spec | None) -> int:
-        """Return the passes over every element."""
-        return 3 * out.size
 
     def _axes(self, rank: int) -> Shape:
         return tuple(range(1, rank - 1))
 
 
 @dataclass(frozen=True)
-class GroupNorm(Op):
+class GroupNorm(_Normalisation):
     """Normalise groups of channels of each image: (N, spatial..., C) to the same shape.
 
     (x - mean) / sqrt(variance + epsilon) * gamma + beta, where mean and variance are
@@ -129,7 +142,6 @@ class GroupNorm(Op):
         x: View | Array,
         gamma: View | Array | None = None,
         beta: View | Array | None = None,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the kernel; narrow groups share a vector."""
         operands = _operands(low, out, x, gamma, beta)
@@ -140,13 +152,9 @@ class GroupNorm(Op):
         parts = [_split(view, self.groups) for view in operands]
         return [_step(low, "standard", parts, (*axes, out.rank), self.epsilon)]
 
-    def multiply_adds(self, out: Spec, *operands: Spec | None) -> int:
-        """Return the passes over every element."""
-        return 3 * out.size
-
 
 @dataclass(frozen=True)
-class LayerNorm(Op):
+class LayerNorm(_Normalisation):
     """Normalise over some axes: any shape to the same shape.
 
     (x - mean) / sqrt(variance + epsilon) * gamma + beta, where mean and variance are
@@ -174,7 +182,7 @@ class LayerNorm(Op):
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        object.__setattr__(self, "axes", _checked_axes(self.axes))
+        _check_axes(self)
         _check_epsilon(self)
 
     def infer(
@@ -185,7 +193,7 @@ class LayerNorm(Op):
         _require_broadcast("LayerNorm", x, gamma, beta)
         if not self.statistics:
             return x
-        kept = Spec(tuple(1 if a in axes else n for a, n in enumerate(x.shape)))
+        kept = Spec(reduced_shape(x.shape, axes, True))
         return x, kept, kept
 
     def reference(
@@ -205,23 +213,18 @@ class LayerNorm(Op):
         x: View | Array,
         gamma: View | Array | None = None,
         beta: View | Array | None = None,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the kernel."""
         y, *statistics = out if isinstance(out, tuple) else (out,)
         operands = _operands(low, y, x, gamma, beta)
-        axes = _sorted_axes("LayerNorm", self.axes, y.rank)
+        axes = normal_axes(self.axes, y.rank, "LayerNorm")
         return [
             _step(low, "standard", operands, axes, self.epsilon, 1, tuple(statistics))
         ]
 
-    def multiply_adds(self, out: Spec, *operands: Spec | None) -> int:
-        """Return the passes over every element."""
-        return 3 * out.size
-
 
 @dataclass(frozen=True)
-class RMSNorm(Op):
+class RMSNorm(_Normalisation):
     """Divide by the root of the mean square over some axes: any shape to the same.
 
     x / sqrt(mean(x^2) + epsilon) * gamma.
@@ -241,9 +244,11 @@ class RMSNorm(Op):
     axes: Shape = (-1,)
     epsilon: float = 1e-5
 
+    passes: ClassVar[int] = 2
+
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        object.__setattr__(self, "axes", _checked_axes(self.axes))
+        _check_axes(self)
         _check_epsilon(self)
 
     def infer(self, x: Spec, gamma: Spec | None = None) -> Spec:
@@ -263,20 +268,15 @@ class RMSNorm(Op):
         out: View,
         x: View | Array,
         gamma: View | Array | None = None,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the kernel."""
         operands = _operands(low, out, x, gamma, None)
-        axes = _sorted_axes("RMSNorm", self.axes, out.rank)
+        axes = normal_axes(self.axes, out.rank, "RMSNorm")
         return [_step(low, "root mean square", operands, axes, self.epsilon)]
-
-    def multiply_adds(self, out: Spec, *operands: Spec | None) -> int:
-        """Return the passes over every element."""
-        return 2 * out.size
 
 
 @dataclass(frozen=True)
-class LpNorm(Op):
+class LpNorm(_Normalisation):
     """Divide by the norm along an axis: any shape to the same shape.
 
     x / max(norm, epsilon); zeros stay zeros.
@@ -296,10 +296,11 @@ class LpNorm(Op):
     p: int = 2
     epsilon: float = 0.0
 
+    passes: ClassVar[int] = 2
+
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        if isinstance(self.axis, bool) or not isinstance(self.axis, int):
-            raise ValueError(f"axis {self.axis!r}, wanted a whole number")
+        checked_fields(self, ("axis",))
         if self.p not in (1, 2) or isinstance(self.p, bool):
             raise ValueError(f"p {self.p!r}, wanted 1 or 2")
         _check_epsilon(self)
@@ -316,21 +317,15 @@ class LpNorm(Op):
         y: Array = x / np.where(norm == 0, 1, norm)
         return y
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel."""
         operands = _operands(low, out, x, None, None)
-        axes = _sorted_axes("LpNorm", (self.axis,), out.rank)
+        axes = normal_axes((self.axis,), out.rank, "LpNorm")
         return [_step(low, f"L{self.p}", operands, axes, self.epsilon)]
-
-    def multiply_adds(self, out: Spec, x: Spec) -> int:
-        """Return the passes over every element."""
-        return 2 * out.size
 
 
 @dataclass(frozen=True)
-class MeanVarianceNorm(Op):
+class MeanVarianceNorm(_Normalisation):
     """Make the mean zero and the variance one over some axes: any shape to the same.
 
     (x - mean) / (sqrt(variance) + epsilon).
@@ -348,7 +343,7 @@ class MeanVarianceNorm(Op):
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        object.__setattr__(self, "axes", _checked_axes(self.axes))
+        _check_axes(self)
         _check_epsilon(self)
 
     def infer(self, x: Spec) -> Spec:
@@ -363,17 +358,11 @@ class MeanVarianceNorm(Op):
         y: Array = (x - mean) / (deviation + self.epsilon)
         return y
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel."""
         operands = _operands(low, out, x, None, None)
-        axes = _sorted_axes("MeanVarianceNorm", self.axes, out.rank)
+        axes = normal_axes(self.axes, out.rank, "MeanVarianceNorm")
         return [_step(low, "deviation", operands, axes, self.epsilon)]
-
-    def multiply_adds(self, out: Spec, x: Spec) -> int:
-        """Return the passes over every element."""
-        return 3 * out.size
 
 
 def _standard(x: Array, axes: Shape, epsilon: float) -> Array:
@@ -450,23 +439,16 @@ def _check_epsilon(op: Any) -> None:
         raise ValueError(f"epsilon {op.epsilon}, wanted zero or more")
 
 
-def _checked_axes(axes: Shape) -> Shape:
-    axes = tuple(axes)
-    if not axes or any(isinstance(a, bool) or not isinstance(a, int) for a in axes):
-        raise ValueError(f"axes {axes}, wanted one or more whole numbers")
-    return axes
-
-
-def _sorted_axes(name: str, axes: Shape, rank: int) -> Shape:
-    found = tuple(sorted(normal_axis(axis, rank, name) for axis in axes))
-    require(len(set(found)) == len(found), f"{name}: axes {axes} repeat one")
-    return found
+def _check_axes(op: LayerNorm | RMSNorm | MeanVarianceNorm) -> None:
+    checked_fields(op, several=("axes",))
+    if not op.axes:
+        raise ValueError("axes (), wanted one or more whole numbers")
 
 
 def _require_axes(name: str, x: Spec, axes: Shape) -> Shape:
     require_float32(name, x)
     require(0 not in x.shape, f"{name}: {shape_text(x.shape)} is empty")
-    return _sorted_axes(name, axes, x.rank)
+    return normal_axes(axes, x.rank, name)
 
 
 def _require_channels(

@@ -11,7 +11,7 @@ from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view, finite_fields
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import Lowering, Op, require
 from .identity import copy_step, in_place
 
 
@@ -80,9 +80,7 @@ class Pad(Op):
         """Return the inside of `out`."""
         return (self._inside(out, out.rank),)
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return a copy of the inside, then the border.
 
         Other borders than constants are made axis after axis out of what is there, so

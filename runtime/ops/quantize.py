@@ -11,8 +11,7 @@ from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view, require_float32
-from .arg_reduce import checked_fields
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require
+from .base import Lowering, Op, checked_fields, normal_axis, require
 from .binary import common_dtype
 from .identity import scratch_tensor
 from .reduce import reduction_step
@@ -72,7 +71,6 @@ class QuantizeLinear(Op):
         x: View | Array,
         scale: View | Array,
         zero_point: View | Array | None = None,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the kernel."""
         return [quantize_step(low, out, x, scale, zero_point, self.axis)]
@@ -122,7 +120,6 @@ class DequantizeLinear(Op):
         x: View | Array,
         scale: View | Array,
         zero_point: View | Array | None = None,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the kernel."""
         return [dequantize_step(low, out, x, scale, zero_point, self.axis)]
@@ -150,11 +147,7 @@ class DynamicQuantizeLinear(Op):
         return QuantizeLinear().reference(x, scale, zero), scale, zero
 
     def lower(
-        self,
-        low: Lowering,
-        out: tuple[View, View, View],
-        x: View | Array,
-        epilogue: Epilogue = NOTHING,
+        self, low: Lowering, out: tuple[View, View, View], x: View | Array
     ) -> list[Step]:
         """Return the search for the range, its use, and the conversion."""
         source = as_view(low, x)

@@ -29,8 +29,7 @@ from .activation import (
     finite_fields,
     require_float32,
 )
-from .arg_reduce import checked_fields
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import NOTHING, Lowering, Op, checked_fields, require
 from .binary import common_dtype
 from .cast import as_int64
 from .matmul import packed_panels
@@ -476,7 +475,6 @@ class LSTM(Recurrent):
         initial_h: View | Array | None = None,
         initial_c: View | Array | None = None,
         sequence_lens: View | Array | None = None,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the products with the inputs, then the walk."""
         states = [initial_h, initial_c]
@@ -521,7 +519,6 @@ class OneState(Recurrent, abstract=True):
         b: Array | None = None,
         initial_h: View | Array | None = None,
         sequence_lens: View | Array | None = None,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the products with the inputs, then the walk."""
         return self.steps(low, out, x, w, r, b, None, [initial_h], sequence_lens)

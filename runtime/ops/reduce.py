@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require
+from .base import Lowering, Op, checked_fields, normal_axes, reduced_shape
 from .binary import NUMBERS, common_dtype
 from .identity import copy_step
 
@@ -37,36 +38,25 @@ class Reduction(Op, abstract=True):
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
-        axes = tuple(self.axes)
-        if any(isinstance(a, bool) or not isinstance(a, int) for a in axes):
-            raise ValueError(f"axes {axes}, wanted whole numbers")
-        if not isinstance(self.keepdims, bool):
-            raise ValueError(f"keepdims {self.keepdims!r}, wanted true or false")
-        object.__setattr__(self, "axes", axes)
+        checked_fields(self, truths=("keepdims",), several=("axes",))
 
     def infer(self, x: Spec) -> Spec:
         """Return the shape with the axes of size one, or without them."""
         dtype = common_dtype(type(self).__name__, self.dtypes, x)
-        reduced = self._reduced(x.rank)
-        if self.keepdims:
-            shape = tuple(1 if a in reduced else n for a, n in enumerate(x.shape))
-        else:
-            shape = tuple(n for a, n in enumerate(x.shape) if a not in reduced)
+        shape = reduced_shape(x.shape, self._reduced(x.rank), self.keepdims)
         return Spec(shape, dtype)
 
     def reference(self, x: Array) -> Array:
         """Return the reduction over the axes."""
         y: Array = self.reduced(x)
-        y = y if self.keepdims else y.squeeze(tuple(self._reduced(x.ndim)))
+        y = y if self.keepdims else y.squeeze(self._reduced(x.ndim))
         return y.astype(x.dtype)
 
     def reduced(self, x: Array) -> Array:
         """Return the reduction; the axes have size one."""
         raise NotImplementedError
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel; of no elements at all, a constant."""
         source = as_view(low, x)
         if source.size == 0:
@@ -74,17 +64,12 @@ class Reduction(Op, abstract=True):
             return [copy_step(low, out, low.constant(self.reference(nothing)))]
         return [reduction_step(low, self.kind, out, source, self._reduced(source.rank))]
 
-    def _reduced(self, rank: int) -> list[int]:
-        name = type(self).__name__
-        reduced = sorted(normal_axis(axis, rank, name) for axis in self.axes)
-        require(
-            len(set(reduced)) == len(reduced), f"{name}: axes {self.axes} repeat one"
-        )
-        return reduced
+    def _reduced(self, rank: int) -> Shape:
+        return normal_axes(self.axes, rank, type(self).__name__)
 
 
 def reduction_step(
-    low: Lowering, kind: str, out: View, x: View, reduced: list[int]
+    low: Lowering, kind: str, out: View, x: View, reduced: Sequence[int]
 ) -> Step:
     """Return the step ``out = kind(x)`` over the axes `reduced`.
 

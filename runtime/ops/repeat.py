@@ -11,7 +11,7 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import Lowering, Op, require
 from .identity import copy_step
 
 
@@ -44,9 +44,7 @@ class Tile(Op):
         """Return the repeated array."""
         return np.tile(x, self.repeats)
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return copies: the tensor once, then axis after axis what is there."""
         source = as_view(low, x)
         steps = []
@@ -95,9 +93,7 @@ class Expand(Op):
         """Return the stretched array."""
         return np.broadcast_to(x, np.broadcast_shapes(x.shape, self.shape))
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return a copy."""
         return [copy_step(low, out, as_view(low, x).broadcast(out.shape))]
 

@@ -8,7 +8,7 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op, product, require
+from .base import Lowering, Op, product, require
 from .identity import copy_step
 
 
@@ -25,9 +25,7 @@ class _Reshaping(Op, abstract=True):
         shape: Shape = self.infer(x.spec).shape
         return x.reshape(shape)
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return a copy, or two if both tensors lie scattered."""
         source = as_view(low, x)
         reshaped = source.reshape(out.shape)

@@ -14,7 +14,7 @@ from ..step import Step
 from ..view import View, contiguous_strides
 from ..window import checked_sizes
 from .activation import as_view, finite_fields, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, product, require
+from .base import Lowering, Op, checked_fields, normal_axis, product, require
 from .identity import copy_step
 
 TOGETHER = 3
@@ -131,16 +131,14 @@ class Resize(Op):
         one_of(self, "coordinates", COORDINATES)
         one_of(self, "nearest", NEAREST)
         one_of(self, "keep_aspect", KEEP_ASPECT)
-        axes = tuple(self.axes)
-        if any(isinstance(a, bool) or not isinstance(a, int) for a in axes):
-            raise ValueError(f"axes {axes}, wanted whole numbers")
+        checked_fields(self, several=("axes",))
+        axes = self.axes
         sizes = checked_sizes(self.sizes, "sizes") if self.sizes else ()
         scales = tuple(float(s) for s in self.scales)
         if not all(0 < s < math.inf for s in scales):
             raise ValueError(f"scales {scales}, wanted positive numbers")
         region = tuple(float(r) for r in self.region)
         for name, value in (
-            ("axes", axes),
             ("sizes", sizes),
             ("scales", scales),
             ("region", region),
@@ -211,9 +209,7 @@ class Resize(Op):
             tables[axis] = self._taps(shape[axis], size, scale, region)
         return {a: t for a, t in sorted(tables.items()) if not t.keeps(shape[a])}
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return one pass for all axes, or one an axis, whichever takes least work."""
         source = as_view(low, x)
         tables = self.tables(source.shape)

@@ -10,8 +10,7 @@ from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .arg_reduce import checked_fields
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require
+from .base import Lowering, Op, checked_fields, normal_axis, require
 from .binary import arithmetic_step
 from .cast import as_int64
 from .compare import compare_step
@@ -62,12 +61,7 @@ class ReverseSequence(Op):
         return y
 
     def lower(
-        self,
-        low: Lowering,
-        out: View,
-        x: View | Array,
-        sequence_lens: View | Array,
-        epilogue: Epilogue = NOTHING,
+        self, low: Lowering, out: View, x: View | Array, sequence_lens: View | Array
     ) -> list[Step]:
         """Return the index of every element's origin, and a gather."""
         source = as_view(low, x)

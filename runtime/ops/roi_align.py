@@ -14,7 +14,7 @@ from ..step import Step
 from ..view import View
 from ..window import checked_sizes
 from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import Lowering, Op, require
 from .resize import one_of
 
 MOST_SAMPLES = 4096
@@ -113,7 +113,6 @@ class RoiAlign(Op):
         x: View | Array,
         rois: View | Array,
         batch_indices: View | Array,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the kernel."""
         source, regions = as_view(low, x), as_view(low, rois)

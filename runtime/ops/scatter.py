@@ -12,8 +12,7 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .arg_reduce import checked_fields
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require
+from .base import Lowering, Op, checked_fields, normal_axis, require
 from .binary import NUMBERS, common_dtype
 from .cast import as_int64
 from .gather import require_beside, require_indices
@@ -85,7 +84,6 @@ class ScatterElements(Op):
         x: View | Array,
         indices: View | Array,
         updates: View | Array,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return a copy and the kernel; lines run along the axis."""
         index, steps = as_int64(low, indices)
@@ -167,7 +165,6 @@ class ScatterND(Op):
         x: View | Array,
         indices: View | Array,
         updates: View | Array,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return a copy and the kernel; lines run along the tuples."""
         index, steps = as_int64(low, indices)

@@ -8,7 +8,7 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require
+from .base import Lowering, Op, checked_fields, normal_axis, require
 from .identity import copy_step
 
 
@@ -34,11 +34,7 @@ class Slice(Op):
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` if they do not fit together."""
-        for name in ("starts", "stops", "axes", "steps"):
-            values = tuple(getattr(self, name))
-            if any(isinstance(v, bool) or not isinstance(v, int) for v in values):
-                raise ValueError(f"{name} {values}, wanted whole numbers")
-            object.__setattr__(self, name, values)
+        checked_fields(self, several=("starts", "stops", "axes", "steps"))
         if not self.steps:
             object.__setattr__(self, "steps", (1,) * len(self.axes))
         lengths = {len(f) for f in (self.starts, self.stops, self.axes, self.steps)}
@@ -79,9 +75,7 @@ class Slice(Op):
             return None
         return view
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return a copy."""
         return [copy_step(low, out, self._part(as_view(low, x)))]
 

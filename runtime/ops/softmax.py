@@ -10,7 +10,7 @@ from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
 from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis
+from .base import Lowering, Op, normal_axis
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,7 @@ class _Softmax(Op, abstract=True):
         normal_axis(self.axis, x.rank, name)
         return x
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel; `out` may be `x`."""
         source = as_view(low, x)
         axis = normal_axis(self.axis, out.rank, type(self).__name__)
@@ -94,9 +92,7 @@ class Hardmax(_Softmax):
         np.put_along_axis(y, where, 1, axis=self.axis)
         return y
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return the kernel; `out` may be `x`."""
         source = as_view(low, x)
         axis = normal_axis(self.axis, out.rank, "Hardmax")

@@ -12,7 +12,7 @@ from ..step import Step
 from ..view import View
 from ..window import checked_sizes
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require
+from .base import Lowering, Op, normal_axis, require
 from .identity import copy_step
 
 
@@ -62,11 +62,7 @@ class Split(Op):
         )
 
     def lower(
-        self,
-        low: Lowering,
-        out: View | tuple[View, ...],
-        x: View | Array,
-        epilogue: Epilogue = NOTHING,
+        self, low: Lowering, out: View | tuple[View, ...], x: View | Array
     ) -> list[Step]:
         """Return a copy for each part."""
         outs = out if isinstance(out, tuple) else (out,)

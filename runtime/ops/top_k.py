@@ -10,8 +10,7 @@ from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .arg_reduce import checked_fields
-from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require
+from .base import Lowering, Op, checked_fields, normal_axis, require
 from .binary import NUMBERS, common_dtype
 
 
@@ -66,11 +65,7 @@ class TopK(Op):
         return np.take_along_axis(x, indices, self.axis), indices
 
     def lower(
-        self,
-        low: Lowering,
-        out: tuple[View, View],
-        x: View | Array,
-        epilogue: Epilogue = NOTHING,
+        self, low: Lowering, out: tuple[View, View], x: View | Array
     ) -> list[Step]:
         """Return the kernel."""
         views = (*out, as_view(low, x))

@@ -10,7 +10,7 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import Lowering, Op, require
 from .identity import copy_step
 
 
@@ -50,8 +50,6 @@ class Transpose(Op):
         view = x.transpose(self.axes)
         return view if view.rank == 0 or view.strides[-1] == 1 else None
 
-    def lower(
-        self, low: Lowering, out: View, x: View | Array, epilogue: Epilogue = NOTHING
-    ) -> list[Step]:
+    def lower(self, low: Lowering, out: View, x: View | Array) -> list[Step]:
         """Return a copy."""
         return [copy_step(low, out, as_view(low, x).transpose(self.axes))]

@@ -10,7 +10,7 @@ from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
 from .activation import as_view
-from .base import NOTHING, Epilogue, Lowering, Op
+from .base import Lowering, Op
 from .binary import NUMBERS, broadcast_shape, common_dtype
 
 
@@ -39,7 +39,6 @@ class Where(Op):
         condition: View | Array,
         x: View | Array,
         y: View | Array,
-        epilogue: Epilogue = NOTHING,
     ) -> list[Step]:
         """Return the kernel; `out` may be an operand of its own shape."""
         return [where_step(low, out, condition, x, y)]
