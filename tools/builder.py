@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, count
 from typing import Any
@@ -39,6 +39,9 @@ from striate.tools.layout import (
 
 LARGEST = 1 << 28
 """The most elements a constant computed during conversion may have."""
+
+MOST = 1 << 31
+"""The most elements that what an operator computes may have."""
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 """Element types that are computed in float32."""
@@ -206,6 +209,10 @@ class Builder:
         """How many bindings of the symbols there are."""
         return len(self.bound)
 
+    def product(self, dims: Sequence[Dim]) -> Dim:
+        """Return the number of elements of a shape."""
+        return tuple(math.prod(dim[b] for dim in dims) for b in range(self.bindings))
+
     def note(self, text: str) -> None:
         """Tell the user something, once."""
         if text not in self.notes:
@@ -250,6 +257,10 @@ class Builder:
                         f"{what} depends on {_described(symbol)}"
                     )
         return x.arrays[0]
+
+    def optional(self, x: Tensor | None, what: str) -> Array | None:
+        """Return the value of a constant, None if it is left out."""
+        return None if x is None else self.array(x, what)
 
     def input(
         self,
@@ -311,6 +322,12 @@ class Builder:
             In the operator's own axis order.
         """
         return self.split(op, *tensors, outputs=1, **weights)[0]
+
+    def permuted(
+        self, op: ops.Op, x: Tensor, order: Sequence[int], **weights: Array | None
+    ) -> Tensor:
+        """Apply an operator to a tensor with its axes in that order; put them back."""
+        return self.apply(op, x.transpose(order), **weights).transpose(inverse(order))
 
     def split(
         self, op: ops.Op, /, *tensors: Tensor, outputs: int, **operands: Array | None
@@ -489,6 +506,10 @@ class Builder:
             op = ops.Reshape(self._shape_attribute(shape, x.shape))
             return self.apply(op, x)
         return reshaped
+
+    def without(self, x: Tensor, axes: Collection[int]) -> Tensor:
+        """Return a tensor without some axes of size one."""
+        return self.reshape(x, [n for i, n in enumerate(x.shape) if i not in axes])
 
     def order(self, *tensors: Tensor) -> tuple[int, ...]:
         """Return the axis order in which the fewest elements of the tensors move.
@@ -763,6 +784,16 @@ def bounded(shape: Sequence[int]) -> None:
     """Raise `UnsupportedModelError` on a constant that is too large to compute."""
     if min(shape, default=0) < 0 or math.prod(shape) > LARGEST:
         raise UnsupportedModelError(f"it computes a constant of shape {tuple(shape)}")
+
+
+def computable(x: Tensor) -> Tensor:
+    """Return a result; raise `UnsupportedModelError` if it has too many elements."""
+    sizes = [dim[0] for dim in x.shape]
+    if math.prod(sizes) > MOST:
+        raise UnsupportedModelError(
+            f"it computes {' x '.join(map(str, sizes))} numbers"
+        )
+    return x
 
 
 def unique(wish: str, taken: set[str]) -> str:

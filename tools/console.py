@@ -48,6 +48,16 @@ class Parser(argparse.ArgumentParser):
         """Leave with `message` and where to find more."""
         self.exit(FAILED, f"{self.prog}: {message}; {self.prog} --help tells more\n")
 
+    def add_shape(self) -> None:
+        """Add the option that `input_shapes` reads."""
+        self.add_argument(
+            "--shape",
+            action="append",
+            default=[],
+            metavar="[INPUT=]SIZExSIZE",
+            help="the shape of an input with free sizes; may be given again",
+        )
+
     def add_running(self) -> None:
         """Add the options of commands that run a model."""
         self.add_argument(

@@ -164,6 +164,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--no-verify", action="store_true", default=None, help="do not compare"
     )
     parser.add_argument("--name", help="what to call the network")
+    _add_pictures(parser)
+    _add_classes(parser)
+    return command(parser, _run, argv)
+
+
+def _add_pictures(parser: Parser) -> None:
+    """Add the options that say how a picture becomes the input."""
     picture = parser.add_argument_group(
         "pictures", "how a picture becomes the input; stored in the model file"
     )
@@ -195,6 +202,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     picture.add_argument(
         "--invert", action="store_true", default=None, help="take the negative"
     )
+
+
+def _add_classes(parser: Parser) -> None:
+    """Add the options that say what the output means."""
     classes = parser.add_argument_group("classes")
     classes.add_argument(
         "--labels", metavar="FILE", help="the names of the classes, one a line"
@@ -205,7 +216,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="what makes the output probabilities (default: softmax, or none if the "
         "network ends in one)",
     )
-    return command(parser, _run, argv)
 
 
 def size(text: str) -> tuple[int, int]:

@@ -13,9 +13,9 @@ from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import striate
-from striate import Graph, Model, Node, Spec, kernels, machine, receptive_fields
+from striate import Graph, Model, Node, Spec, kernels, machine, ops, receptive_fields
 from striate.errors import SettingError
-from striate.ops.base import Op, operand_names, required_operands
+from striate.ops.base import operand_names, required_operands
 from striate.receptive_field import Fields
 from striate.spec import Shape, shape_text, spec_of
 from striate.tools.console import (
@@ -68,13 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="show this machine instead, as a bug report wants it",
     )
-    parser.add_argument(
-        "--shape",
-        action="append",
-        default=[],
-        metavar="[INPUT=]SIZExSIZE",
-        help="the shape of an input with free sizes; may be given again",
-    )
+    parser.add_shape()
     return command(parser, _run, argv)
 
 
@@ -179,7 +173,7 @@ def _pairs(facts: Any) -> str:
 def _show_operators(as_json: bool) -> None:
     """Print every operator: version, operands ([optional], *many), attributes."""
     rows = []
-    for name, kind in sorted(Op.registry.items()):
+    for name, kind in ops.operators().items():
         required = required_operands(kind)
         operands = [
             operand if operand in required or operand[0] == "*" else f"[{operand}]"

@@ -50,6 +50,11 @@ def sized(axis: Iterable[Atom], bindings: int) -> Dim:
     return size
 
 
+def positions(order: Sequence[int], axes: Iterable[int]) -> tuple[int, ...]:
+    """Return where axes stand in an order of all axes, from the front."""
+    return tuple(sorted(order.index(axis) for axis in axes))
+
+
 def inverse(axes: Sequence[int]) -> tuple[int, ...]:
     """Return the permutation that undoes `axes`."""
     return tuple(int(axis) for axis in np.argsort(axes))

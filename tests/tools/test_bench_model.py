@@ -6,24 +6,11 @@ from pathlib import Path
 import pytest
 import striate
 from striate import Graph, ops
-from striate.tools.bench_model import main
+from striate.tools import bench_model
+
+COMMAND = bench_model.main
 
 DIGITS = Path(__file__).parents[2] / "models" / "digits.h5"
-
-
-@pytest.fixture
-def run(capsys):
-    """Return a function that runs the command and returns status, output, errors."""
-
-    def call(*arguments):
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as leave:
-            status = leave.code
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from striate import Graph, ops
 from striate.tools import convert
 from striate.tools.compare_model import main
 
+COMMAND = main
+
 N = "batch"
 DIGITS = str(Path(__file__).parents[2] / "models" / "digits.h5")
 
@@ -146,13 +148,9 @@ def test_the_seed_changes_the_inputs(source, tmp_path, capsys):
     assert len(found) == 2
 
 
-def line(capsys, *arguments):
+def line(run, *arguments):
     """Assert an exit status of 2 and return the one line."""
-    try:
-        status = main([str(a) for a in arguments])
-    except SystemExit as leave:
-        status = leave.code
-    out, err = capsys.readouterr()
+    status, out, err = run(*arguments)
     assert status == 2
     assert out == ""
     assert err.startswith("compare_model: ")
@@ -160,18 +158,18 @@ def line(capsys, *arguments):
     return err
 
 
-def test_models_of_other_shapes(source, capsys):
-    assert "inputs" in line(capsys, DIGITS, source)
+def test_models_of_other_shapes(source, run):
+    assert "inputs" in line(run, DIGITS, source)
 
 
-def test_inputs_of_other_shapes(tmp_path, capsys):
+def test_inputs_of_other_shapes(tmp_path, run):
     paths = []
     for size in (4, 5):
         graph = Graph("net")
         graph.output(graph.add(ops.Relu(), graph.input("x", ("N", size))))
         striate.save(graph, tmp_path / f"{size}.h5")
         paths.append(tmp_path / f"{size}.h5")
-    assert "input 'x' is (1, 4), in the other model (N, 5)" in line(capsys, *paths)
+    assert "input 'x' is (1, 4), in the other model (N, 5)" in line(run, *paths)
 
 
 @pytest.mark.parametrize(
@@ -186,16 +184,16 @@ def test_inputs_of_other_shapes(tmp_path, capsys):
         [DIGITS, __file__],
     ],
 )
-def test_what_makes_no_sense(capsys, arguments):
-    line(capsys, *arguments)
+def test_what_makes_no_sense(run, arguments):
+    line(run, *arguments)
 
 
-def test_a_runtime_that_is_not_installed(source, tmp_path, capsys, monkeypatch):
+def test_a_runtime_that_is_not_installed(source, tmp_path, run, monkeypatch):
     import sys
 
     target = saved(source, tmp_path / "net.h5")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "pip install onnxruntime" in line(capsys, target, source)
+    assert "pip install onnxruntime" in line(run, target, source)
 
 
 def test_metadata_that_makes_no_sense(source, tmp_path, capsys):

@@ -14,6 +14,8 @@ from onnx_models import node, onnx_model, session, weights
 from striate.tools import convert_model
 from striate.tools.convert_model import main
 
+COMMAND = main
+
 N = "batch"
 
 
@@ -34,16 +36,12 @@ def source(tmp_path):
 
 
 @pytest.fixture
-def refused(source, tmp_path, capsys):
+def refused(source, tmp_path, run):
     """Return a function that asserts an exit status of 2 and returns the one line."""
 
     def check(*arguments, status=2):
         before = set(tmp_path.iterdir())
-        try:
-            found = main([str(a) for a in arguments])
-        except SystemExit as leave:
-            found = leave.code
-        out, err = capsys.readouterr()
+        found, out, err = run(*arguments)
         assert found == status
         assert out == ""
         assert set(tmp_path.iterdir()) == before

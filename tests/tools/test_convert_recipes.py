@@ -3,8 +3,7 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -20,25 +19,6 @@ PAGE = (PROJECT / "docs" / "converters.md").read_text()
 README = (PROJECT / "README.md").read_text()
 COMMANDS = ("convert_model", "compare_model", "inspect_model", "run_model")
 
-PROGRAM = """
-import contextlib, io, json, os, shlex, sys, warnings
-from importlib import import_module
-os.environ["KERAS_BACKEND"] = "torch"
-names = {}
-for kind, text in json.loads(sys.argv[1]):
-    if kind == "python":
-        exec(text, names)
-        continue
-    for line in text.splitlines():
-        if line.startswith("$ "):
-            command, *arguments = shlex.split(line[2:])
-            main = import_module(f"striate.tools.{command}").main
-            said = io.StringIO()
-            with contextlib.redirect_stdout(said):
-                status = main([*arguments, "--json"])
-            print("answer", json.dumps([command, status, json.loads(said.getvalue())]))
-"""
-
 
 def blocks(title, page=PAGE):
     """Return the (language, text) of the code in a section."""
@@ -47,40 +27,58 @@ def blocks(title, page=PAGE):
     return re.findall(r"^```(python|console)\n(.*?)^```", section, re.M | re.S)
 
 
-def run(folder, code):
-    """Run blocks in a folder that has a picture; return what the commands answer."""
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Return a function that runs blocks beside a picture and returns the answers."""
+    monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
-    Image.fromarray(pixels).save(folder / "picture.png")
-    (folder / "labels.txt").write_text("\n".join(f"class {i}" for i in range(10)))
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(code)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    return [json.loads(x.removeprefix("answer ")) for x in lines if x[:6] == "answer"]
+    Image.fromarray(pixels).save("picture.png")
+    Path("labels.txt").write_text("\n".join(f"class {i}" for i in range(10)))
+
+    def call(code):
+        warnings.simplefilter("ignore")  # frameworks warn of their own code
+        names, answers = {}, []
+        for kind, text in code:
+            if kind == "python":
+                exec(text, names)
+                continue
+            for command, *arguments in commands(text):
+                main = import_module(f"striate.tools.{command}").main
+                capsys.readouterr()
+                status = main([*arguments, "--json"])
+                answers.append((command, status, json.loads(capsys.readouterr().out)))
+        return answers
+
+    with warnings.catch_warnings():
+        yield call
 
 
-def check(answers, commands):
-    assert [command for command, _, _ in answers] == commands
+def commands(text):
+    """Yield the commands of a block, with continued lines joined."""
+    for line in text.replace("\\\n", " ").splitlines():
+        if line.startswith("$ "):
+            for part in line[2:].split(" && "):
+                yield shlex.split(part)
+
+
+def check(answers, wanted):
+    assert [command for command, _, _ in answers] == wanted
     for _, status, told in answers:
         assert status == 0
         if "verification" in told:
             assert told["verified"] is True, told["verification"]
 
 
-def test_pytorch_and_onnx(tmp_path):
-    answers = run(tmp_path, [*blocks("PyTorch"), *blocks("ONNX")])
+def test_pytorch_and_onnx(run):
+    answers = run([*blocks("PyTorch"), *blocks("ONNX")])
     check(answers, ["convert_model", "run_model"] * 2)
     picture = answers[3][2]
     assert "class " in json.dumps(picture)
 
 
-def test_keras(tmp_path):
-    answers = run(tmp_path, blocks("Keras"))
+def test_keras(run, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    answers = run(blocks("Keras"))
     check(answers, ["convert_model", "run_model"])
 
 
@@ -118,12 +116,9 @@ def test_an_importer_of_your_own():
 
 
 def console_lines(page):
-    """Yield the commands a page shows, with continued lines joined."""
+    """Yield the commands a page shows."""
     for text in re.findall(r"^```console\n(.*?)^```", page, re.M | re.S):
-        for line in text.replace("\\\n", " ").splitlines():
-            if line.startswith("$ "):
-                for part in line[2:].split(" && "):
-                    yield shlex.split(part)
+        yield from commands(text)
 
 
 @pytest.mark.parametrize("page", [PAGE, README], ids=["converters", "readme"])

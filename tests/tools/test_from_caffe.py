@@ -13,17 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import against_opencv
 import numpy as np
 import pytest
 import striate
+from against_opencv import TOLERANCE
 from striate.errors import ModelFormatError, SettingError, UnsupportedModelError
 from striate.spec import Array
 from striate.tools.from_caffe import from_caffe, operators
 from striate.tools.oracles.opencv import oracle
 from striate.tools.verification import Runtime, compare
-
-TOLERANCE = 1e-5
-"""Relative to the largest number; each runtime rounds sums in its own order."""
 
 
 def varint(number: int) -> bytes:
@@ -139,16 +138,9 @@ def check(found: Array, wanted: Array, tolerance: float = TOLERANCE) -> None:
 
 
 def agree(net: Net, folder: Path) -> striate.Graph:
-    """Compare every result with OpenCV's, for one picture and for three."""
+    """Compare a network's conversion with OpenCV; return it."""
     path = net.save(folder)
-    graph = from_caffe(path)
-    verdict = compare(
-        graph, Runtime(graph), oracle(path, graph), tolerance=TOLERANCE, inputs=2
-    )
-    assert verdict.batches == [1, 3]
-    assert not verdict.notes
-    assert verdict.agrees, verdict
-    return graph
+    return against_opencv.agree(from_caffe(path), path)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -694,6 +694,22 @@ def test_everything_unsupported_is_told_at_once(tmp_path):
     assert "Dropout" not in text
 
 
+@pytest.mark.parametrize("setting", ["stateful", "time_major"])
+def test_layers_that_do_not_walk_along_each_picture_s_time_are_refused(
+    setting, tmp_path
+):
+    lstm = entry("LSTM", "walk", batch_input_shape=[None, 5, 3], units=2)
+    lstm["config"][setting] = True
+    shapes = {"kernel": (3, 8), "recurrent_kernel": (2, 8), "bias": (8,)}
+    weights = [(name, np.ones(shape, np.float32)) for name, shape in shapes.items()]
+    path = keras2(tmp_path / "m.h5", [lstm], {"walk": weights})
+    with pytest.raises(UnsupportedModelError, match=setting):
+        from_keras(path)
+    lstm["config"][setting] = False
+    allowed = keras2(tmp_path / "allowed.h5", [lstm], {"walk": weights})
+    assert from_keras(allowed).nodes
+
+
 def test_lambda_of_keras_2_is_not_run(tmp_path):
     marker = tmp_path / "run"
     code = f"import pathlib; pathlib.Path({str(marker)!r}).touch()"

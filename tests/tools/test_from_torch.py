@@ -12,20 +12,14 @@ from striate import Model, ops
 from striate.errors import SettingError, UnsupportedModelError
 from striate.tools import convert
 from striate.tools.from_torch import from_torch
-from striate.tools.from_torch.registry import aten
+from striate.tools.from_torch.registry import PLACEMENT, aten
 from torch import nn
 from torch.nn import functional
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 RELATIVE = 1e-5
 """What may differ by rounding in a layer or two, as a part of the largest output."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Apply(nn.Module):
@@ -234,6 +228,18 @@ FUNCTIONS = {
     "norms": lambda x: (x.norm(dim=1), torch.linalg.vector_norm(x, 1, (2, 3))),
     "logsumexp": lambda x: x.logsumexp(1),
     "cumsum": lambda x: x.cumsum(3),
+    "typed_sums": lambda x: torch.cat(
+        [
+            x.sum(1, dtype=torch.int32),
+            x.cumsum(1, dtype=torch.int64)[:, 2],
+            x.mul(2).prod(1, dtype=torch.int32),
+            x.gt(0).prod(1),
+            x.mul(4e8).int().sum(1) % 1000,
+            torch.linspace(0, 7, 11, dtype=torch.int32) * x[:, 0],
+            torch.eye(11, dtype=torch.bool)[2] | x[:, 0].gt(0),
+        ],
+        1,
+    ).float(),
     "topk": lambda x: x.flatten(1).topk(4)[0],
     "chunks": lambda x: torch.cat(x.chunk(4, 1)[::-1], 1),
     "split": lambda x: torch.cat([x.split(4, 1)[1], x.split([1, 5], 1)[1]], 1),
@@ -379,12 +385,13 @@ def test_every_handler_is_signed_like_its_operator():
         parameters = dict(
             list(inspect.signature(aten.find(name)).parameters.items())[1:]
         )
-        names = [argument.name for argument in schema.arguments]
+        arguments = [a for a in schema.arguments if not placement(a, parameters)]
+        names = [argument.name for argument in arguments]
         extra = {n for n, p in parameters.items() if p.default is not p.empty}
         assert set(parameters) - extra <= set(names), name
         given = [n for n in parameters if n in names]
         assert given == names, name
-        for argument in schema.arguments:
+        for argument in arguments:
             parameter = parameters[argument.name]
             assert argument.kwarg_only == (parameter.kind is parameter.KEYWORD_ONLY), (
                 name
@@ -393,6 +400,12 @@ def test_every_handler_is_signed_like_its_operator():
                 assert same(parameter.default, argument.default_value), name
             checked += 1
     assert checked > 600
+
+
+def placement(argument, parameters):
+    """Whether it is a keyword that is left out, as it says where a result lies."""
+    left_out = argument.name in PLACEMENT and argument.name not in parameters
+    return left_out and argument.kwarg_only
 
 
 def same(ours, theirs):

@@ -8,25 +8,12 @@ import pytest
 import striate
 from striate import Graph, ops
 from striate.ops.base import Op
-from striate.tools.inspect_model import main
+from striate.tools import inspect_model
+
+COMMAND = inspect_model.main
 
 MODELS = Path(__file__).parents[2] / "models"
 DIGITS = MODELS / "digits.h5"
-
-
-@pytest.fixture
-def run(capsys):
-    """Return a function that runs the command and returns status, output, errors."""
-
-    def call(*arguments):
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as leave:
-            status = leave.code
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from onnx_models import evaluate, session
 from striate import Model, kernels
 from striate.tools import convert
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 TOLERANCE = 1e-4
 
 OPERATORS = {
@@ -52,14 +54,6 @@ OPERATORS = {
     },
 }
 """What each network should become, apart from batch norms."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -13,27 +13,14 @@ import pytest
 import striate
 from PIL import Image
 from striate import Graph, Preprocess, ops
-from striate.tools.run_model import main
+from striate.tools import run_model
+
+COMMAND = run_model.main
 
 MODELS = Path(__file__).parents[2] / "models"
 DIGITS = MODELS / "digits.h5"
 SEVEN = MODELS / "samples" / "seven.png"
 FIVE = MODELS / "samples" / "five.png"
-
-
-@pytest.fixture
-def run(capsys):
-    """Return a function that runs the command and returns status, output, errors."""
-
-    def call(*arguments):
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as leave:
-            status = leave.code
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 from striate import Graph
 from striate.errors import SettingError, UnsupportedModelError
 from striate.image import Preprocess, Resize
+from striate.tools.builder import MOST, computable
 from striate.tools.conversion import Conversion, Progress, call, sha256_of
 from striate.tools.from_caffe import detection, layers
 from striate.tools.from_caffe.layers import DATA, LAYERS, LOSSES, CaffeBuilder
@@ -26,9 +27,6 @@ from striate.tools.layout import Tensor, last
 
 MODULES = (layers, detection)
 """The modules that register layers."""
-
-LARGEST = 1 << 31
-"""The most elements that what a layer computes may have."""
 
 IGNORED = frozenset(
     (
@@ -145,11 +143,11 @@ def _inputs(path: Path, net: CaffeNet) -> dict[str, tuple[int, ...]]:
         if layer.type in DATA:
             found.update(zip(layer.tops, _shapes(path, layer, net), strict=False))
     for name, shape in found.items():
-        if not shape or min(shape) < 1 or math.prod(shape) > LARGEST:
+        if not shape or min(shape) < 1 or math.prod(shape) > MOST:
             raise refused(
                 path,
                 f"input {name!r} has the shape {shape}, wanted positive sizes of at "
-                f"most {LARGEST} numbers",
+                f"most {MOST} numbers",
             )
     if not found:
         raise refused(
@@ -275,7 +273,9 @@ class _Walk:
             self.g.blobs = layer.blobs
             self.g.results = len(layer.tops)
             found = call(function, self.g, reads, settings)
-            _require_bounded(found if isinstance(found, tuple) else (found,))
+            for result in found if isinstance(found, tuple) else (found,):
+                if result is not None:
+                    computable(result)
             return found
 
         results = self.account.node(self.g, layer.type, name, convert, reads=reads)
@@ -302,13 +302,6 @@ class _Walk:
             self.account.output(self.g, x, name, self.io)
         if not self.g.outputs:
             raise UnsupportedModelError("it computes nothing from its input")
-
-
-def _require_bounded(results: Sequence[Tensor | None]) -> None:
-    for x in results:
-        if x is not None and math.prod(dim[0] for dim in x.shape) > LARGEST:
-            sizes = " x ".join(str(dim[0]) for dim in x.shape)
-            raise UnsupportedModelError(f"it computes {sizes} numbers")
 
 
 def _settings(layer: CaffeLayer) -> dict[str, Any]:

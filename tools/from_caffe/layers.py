@@ -9,7 +9,7 @@ names.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import reduce
 from itertools import pairwise
 from typing import Any
@@ -24,10 +24,10 @@ from striate.tools.from_onnx import data as onnx_data
 from striate.tools.from_onnx.axes import cut, mean, sliced
 from striate.tools.from_onnx.data import along, reduced
 from striate.tools.from_onnx.elementwise import combined
-from striate.tools.from_onnx.layers import dense, image
+from striate.tools.from_onnx.layers import dense, image, on_image
 from striate.tools.from_onnx.registry import OnnxBuilder, find_handler
 from striate.tools.from_onnx.resample import resized
-from striate.tools.layout import Dim, Tensor, Value, inverse
+from striate.tools.layout import Dim, Tensor, Value, positions
 
 Ints = tuple[int, ...] | list[int]
 Floats = tuple[float, ...] | list[float]
@@ -109,11 +109,6 @@ class CaffeBuilder(OnnxBuilder):
         if scale != 1:
             x = self.combine(ops.Mul(), x, self.number(scale))
         return x if shift == 0 else self.combine(ops.Add(), x, self.number(shift))
-
-
-def _product(g: CaffeBuilder, shape: Sequence[Dim]) -> Dim:
-    columns = zip(*shape, strict=True) if shape else [()] * g.bindings
-    return tuple(math.prod(column) for column in columns)
 
 
 def _pair(
@@ -270,7 +265,7 @@ def InnerProduct(
 ) -> Tensor:
     """Multiply by a matrix, the axes from `axis` on as one."""
     axis = g.axis(axis, x.rank)
-    count = g.fixed(_product(g, x.shape[axis:]), "the size it multiplies")
+    count = g.fixed(g.product(x.shape[axis:]), "the size it multiplies")
     shape = (count, num_output) if transpose else (num_output, count)
     matrix = g.blob(0, *shape)
     bias = g.blob(1, num_output) if bias_term else None
@@ -511,7 +506,7 @@ def LRN(
         raise UnsupportedModelError(f"local_size {local_size}, wanted an odd one")
     across = norm_region == "ACROSS_CHANNELS"
     op = ops.LRN(local_size, alpha, beta, k if across else 1.0, across)
-    return g.apply(op, image(x, "its input")).channels_first()
+    return on_image(g, op, x)
 
 
 @caffe_layer("Softmax")
@@ -617,7 +612,7 @@ def Flatten(g: CaffeBuilder, x: Tensor, *, axis: int = 1, end_axis: int = -1) ->
         x,
         (
             *x.shape[:first],
-            _product(g, x.shape[first : end + 1]),
+            g.product(x.shape[first : end + 1]),
             *x.shape[end + 1 :],
         ),
     )
@@ -710,8 +705,8 @@ def MVN(
     if not normalize_variance:
         return combined(g, "Sub", x, mean(g, x, axes, keepdims=1))
     order = g.order(x)
-    op = ops.MeanVarianceNorm(tuple(sorted(order.index(a) for a in axes)), eps)
-    return g.apply(op, x.transpose(order)).transpose(inverse(order))
+    op = ops.MeanVarianceNorm(positions(order, axes), eps)
+    return g.permuted(op, x, order)
 
 
 @caffe_layer("Normalize")
@@ -726,13 +721,12 @@ def Normalize(
     """Divide by the root of the sum of squares, and multiply by what was learnt."""
     channels = g.channels(x)
     axes = tuple(range(1, x.rank)) if across_spatial else (1,)
-    count = g.fixed(_product(g, [x.shape[axis] for axis in axes]), "its input's size")
+    count = g.fixed(g.product([x.shape[axis] for axis in axes]), "its input's size")
     scale = g.blob(0, 1) if channel_shared else g.blob(0, channels)
     gamma = (scale / math.sqrt(count)).reshape(1, -1, *(1,) * (x.rank - 2))
     order = g.order(x)
-    op = ops.RMSNorm(tuple(sorted(order.index(a) for a in axes)), eps / count)
-    y = g.apply(op, x.transpose(order), gamma=gamma.transpose(order))
-    return y.transpose(inverse(order))
+    op = ops.RMSNorm(positions(order, axes), eps / count)
+    return g.permuted(op, x, order, gamma=gamma.transpose(order))
 
 
 REDUCTIONS: dict[str, Callable[..., Tensor]] = {
@@ -770,7 +764,7 @@ def ArgMax(
     place = 1 if axis is None else g.axis(axis, x.rank)
     flat = x
     if axis is None:
-        flat = g.reshape(x, (x.shape[0], _product(g, x.shape[1:])))
+        flat = g.reshape(x, (x.shape[0], g.product(x.shape[1:])))
     if top_k == 1 and not out_max_val:
         op = ops.ArgMax(place, keepdims=True, select_last=True)
         values, indices = None, along(g, op, flat, place)[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 from striate import Graph
 from striate.errors import SettingError, UnsupportedModelError
 from striate.image import Postprocess, Preprocess, Resize
+from striate.tools.builder import MOST, computable
 from striate.tools.conversion import Conversion, Progress, sha256_of
 from striate.tools.from_darknet.config import (
     Section,
@@ -21,9 +22,6 @@ from striate.tools.from_darknet.heads import suppressed
 from striate.tools.from_darknet.sections import SECTIONS, DarknetBuilder
 from striate.tools.from_darknet.weights import WeightStream
 from striate.tools.layout import Tensor, last
-
-LARGEST = 1 << 31
-"""The most elements that what a section computes may have, for two pictures."""
 
 EPSILON = 1e-6
 """What the first Darknet adds to variances; a later fork adds 1e-5."""
@@ -164,7 +162,7 @@ def _net(path: Path, section: Section) -> tuple[int, int, int]:
             path,
             f"[net] {width}x{height} with {channels} channels, wanted positive sizes",
         )
-    if math.prod(size) > LARGEST // 2:
+    if math.prod(size) > MOST // 2:
         raise refused(path, f"[net] {width}x{height}x{channels} is too large", "budget")
     return size
 
@@ -188,11 +186,7 @@ def _converted(
         if section.kind != "route" and g.layers:
             g.source(-1)
         y: Tensor | None = function(g, x, **options)
-        if y is not None and math.prod(dim[0] for dim in y.shape) > LARGEST:
-            raise UnsupportedModelError(
-                f"it computes {' x '.join(str(dim[0]) for dim in y.shape[1:])} numbers"
-            )
-        return y
+        return None if y is None else computable(y)
 
     found = account.node(g, section.kind, name, convert, reads=(x,) if x else ())
     return found[0] if found else None

@@ -277,10 +277,7 @@ def Softmax(g: KerasBuilder, x: Tensor, *, axis: Any = -1) -> Tensor:
     rest = [a for a in range(x.rank) if a not in axes]
     order = (*rest, *axes)
     y = x.transpose(order)
-    size = tuple(
-        int(np.prod([dim[b] for dim in y.shape[len(rest) :]]))
-        for b in range(g.bindings)
-    )
+    size = g.product(y.shape[len(rest) :])
     joined = g.reshape(y, (*y.shape[: len(rest)], size))
     done = g.apply(ops.Softmax(-1), joined)
     return g.reshape(done, y.shape).transpose(inverse(order))

@@ -349,6 +349,8 @@ class _Walk:
             return handler(self.g, *inputs, *parts, **_wanted(handler, settings))
         handler = registry.layers.find(layer.kind)
         assert handler is not None
+        unread = registry.UNREAD - _named(handler)
+        settings = {k: v for k, v in settings.items() if k not in unread}
         settings = _wanted(handler, settings)
         unknown = sorted(settings.keys() - _named(handler)) if settings else []
         if unknown and not _open(handler):
@@ -412,6 +414,8 @@ def _refusal(layer: SourceLayer) -> str:
     if known.find(layer.kind) is None and registry.wrappers.find(layer.kind) is None:
         return "no such layer here"
     policy = _policy(layer.settings)
+    if layer.settings.get("stateful"):
+        return "stateful: it remembers from run to run"
     if any(kind in policy for kind in ("int", "float8")):
         return f"its weights are quantised, {policy}"
     return ""

@@ -38,6 +38,18 @@ def padded(padding: str, kernel: Ints, dilation: Ints) -> Any:
     raise UnsupportedModelError(f"padding {padding!r}")
 
 
+def steps(
+    x: Tensor, kernel: Array, strides: Any, dilation_rate: Any
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return stride and dilation along each axis of an image that a kernel fits."""
+    if kernel.ndim != x.rank:
+        raise UnsupportedModelError(
+            f"a kernel of shape {kernel.shape} for an input of rank {x.rank}"
+        )
+    rank = x.rank - 2
+    return each(strides, rank, "strides"), each(dilation_rate, rank, "dilation_rate")
+
+
 def convolved(
     g: KerasBuilder,
     x: Tensor,
@@ -49,23 +61,26 @@ def convolved(
     groups: int = 1,
 ) -> Tensor:
     """Return an image that is channels-last under a kernel (spatial..., in, out)."""
-    rank = x.rank - 2
-    if kernel.ndim != x.rank:
-        raise UnsupportedModelError(
-            f"a kernel of shape {kernel.shape} for an input of rank {x.rank}"
-        )
-    stride = each(strides, rank, "strides")
-    dilation = each(dilation_rate, rank, "dilation_rate")
+    stride, dilation = steps(x, kernel, strides, dilation_rate)
     sides = padded(padding, kernel.shape[:-2], dilation)
     return g.apply(
         ops.Conv(stride, dilation, sides, groups), x, kernel=kernel, bias=bias
     )
 
 
-def as_groups(kernel: Array) -> Array:
-    """Return a depthwise kernel (spatial..., C, M) as one of C groups."""
+def by_channel(
+    g: KerasBuilder,
+    x: Tensor,
+    kernel: Array,
+    bias: Array | None,
+    strides: Any,
+    padding: str,
+    dilation_rate: Any,
+) -> Tensor:
+    """Return an image under a depthwise kernel (spatial..., C, M), as one of groups."""
     *spatial, channels, multiplier = kernel.shape
-    return kernel.reshape(*spatial, 1, channels * multiplier)
+    groups = kernel.reshape(*spatial, 1, channels * multiplier)
+    return convolved(g, x, groups, bias, strides, padding, dilation_rate, channels)
 
 
 @keras_layer("Conv1D", "Conv2D", "Conv3D", "Convolution1D", weights=KERNEL)
@@ -75,15 +90,12 @@ def Conv2D(
     *,
     kernel: Array,
     bias: Array | None = None,
-    filters: int = 0,
-    kernel_size: Any = None,
     strides: Any = 1,
     padding: str = "valid",
     data_format: str | None = None,
     dilation_rate: Any = 1,
     groups: int = 1,
     activation: Any = None,
-    use_bias: bool = True,
 ) -> Tensor:
     """Convolve in one, two or three dimensions."""
     y = g.image(x, data_format)
@@ -98,21 +110,15 @@ def DepthwiseConv2D(
     *,
     depthwise_kernel: Array,
     bias: Array | None = None,
-    kernel_size: Any = None,
     strides: Any = 1,
     padding: str = "valid",
-    depth_multiplier: int = 1,
     data_format: str | None = None,
     dilation_rate: Any = 1,
-    groups: int = 1,
     activation: Any = None,
-    use_bias: bool = True,
 ) -> Tensor:
     """Convolve every channel by itself, with `depth_multiplier` kernels each."""
-    y = g.image(x, data_format)
-    kernel = as_groups(depthwise_kernel)
-    channels = depthwise_kernel.shape[-2]
-    y = convolved(g, y, kernel, bias, strides, padding, dilation_rate, channels)
+    windows = (strides, padding, dilation_rate)
+    y = by_channel(g, g.image(x, data_format), depthwise_kernel, bias, *windows)
     return activated(g, g.placed(y, data_format), activation)
 
 
@@ -124,22 +130,15 @@ def SeparableConv2D(
     depthwise_kernel: Array,
     pointwise_kernel: Array,
     bias: Array | None = None,
-    filters: int = 0,
-    kernel_size: Any = None,
     strides: Any = 1,
     padding: str = "valid",
     data_format: str | None = None,
     dilation_rate: Any = 1,
-    depth_multiplier: int = 1,
-    groups: int = 1,
     activation: Any = None,
-    use_bias: bool = True,
 ) -> Tensor:
     """Convolve every channel by itself, then every pixel."""
-    y = g.image(x, data_format)
-    kernel = as_groups(depthwise_kernel)
-    channels = depthwise_kernel.shape[-2]
-    y = convolved(g, y, kernel, None, strides, padding, dilation_rate, channels)
+    windows = (strides, padding, dilation_rate)
+    y = by_channel(g, g.image(x, data_format), depthwise_kernel, None, *windows)
     y = convolved(g, y, pointwise_kernel, bias, 1, "valid", 1)
     return activated(g, g.placed(y, data_format), activation)
 
@@ -151,26 +150,17 @@ def Conv2DTranspose(
     *,
     kernel: Array,
     bias: Array | None = None,
-    filters: int = 0,
-    kernel_size: Any = None,
     strides: Any = 1,
     padding: str = "valid",
     output_padding: Any = None,
     data_format: str | None = None,
     dilation_rate: Any = 1,
-    groups: int = 1,
     activation: Any = None,
-    use_bias: bool = True,
 ) -> Tensor:
     """Spread every pixel, as the gradient of TensorFlow's convolution does."""
     y = g.image(x, data_format)
     rank = x.rank - 2
-    if kernel.ndim != x.rank:
-        raise UnsupportedModelError(
-            f"a kernel of shape {kernel.shape} for an input of rank {x.rank}"
-        )
-    stride = each(strides, rank, "strides")
-    dilation = each(dilation_rate, rank, "dilation_rate")
+    stride, dilation = steps(x, kernel, strides, dilation_rate)
     more = None if output_padding is None else each(output_padding, rank, "padding")
     cuts, added = [], []
     for axis in range(rank):
@@ -209,10 +199,7 @@ def Dense(
     *,
     kernel: Array,
     bias: Array | None = None,
-    units: int = 0,
     activation: Any = None,
-    use_bias: bool = True,
-    quantization_config: Any = None,
 ) -> Tensor:
     """Multiply the last axis by a matrix."""
     return activated(g, dense(g, x, kernel, bias), activation)
@@ -229,7 +216,6 @@ def Embedding(
     mask_zero: bool = False,
     input_length: Any = None,
     weights: Any = None,
-    quantization_config: Any = None,
 ) -> Tensor:
     """Look every whole number up in a table."""
     if mask_zero:
@@ -250,7 +236,6 @@ def LocallyConnected2D(
     padding: str = "valid",
     data_format: str | None = None,
     activation: Any = None,
-    use_bias: bool = True,
     implementation: int = 1,
 ) -> Tensor:
     """Convolve with a kernel of its own at every position; Keras 2 has these."""

@@ -15,7 +15,7 @@ from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.spec import Array
 from striate.tools.from_keras.registry import KerasBuilder, keras_layer
-from striate.tools.layout import Tensor, inverse
+from striate.tools.layout import Tensor, inverse, positions
 
 SCALED = ("gamma if scale", "beta if center")
 
@@ -71,28 +71,18 @@ def BatchNormalization(
     gamma: Array | None = None,
     beta: Array | None = None,
     axis: Any = -1,
-    momentum: float = 0.99,
     epsilon: float = 1e-3,
-    center: bool = True,
-    scale: bool = True,
-    synchronized: bool = False,
-    fused: Any = None,
-    renorm: bool = False,
-    renorm_clipping: Any = None,
-    renorm_momentum: float = 0.99,
-    virtual_batch_size: Any = None,
 ) -> Tensor:
     """Normalise with the statistics of training."""
-    order = behind(one_axis(g, axis, x.rank), x.rank)
-    y = g.apply(
+    return g.permuted(
         ops.BatchNorm(epsilon),
-        x.transpose(order),
+        x,
+        behind(one_axis(g, axis, x.rank), x.rank),
         gamma=np.ones_like(moving_mean) if gamma is None else gamma,
         beta=np.zeros_like(moving_mean) if beta is None else beta,
         mean=moving_mean,
         variance=moving_variance,
     )
-    return y.transpose(inverse(order))
 
 
 @keras_layer("LayerNormalization", weights=SCALED)
@@ -104,8 +94,6 @@ def LayerNormalization(
     beta: Array | None = None,
     axis: Any = -1,
     epsilon: float = 1e-3,
-    center: bool = True,
-    scale: bool = True,
     rms_scaling: bool = False,
 ) -> Tensor:
     """Normalise over some axes."""
@@ -118,9 +106,8 @@ def LayerNormalization(
         for name, weight in (("gamma", gamma), ("beta", beta))
         if weight is not None
     }
-    places = tuple(sorted(order.index(a) for a in axes))
-    y = g.apply(ops.LayerNorm(places, epsilon), x.transpose(order), **weights)
-    return y.transpose(inverse(order))
+    places = positions(order, axes)
+    return g.permuted(ops.LayerNorm(places, epsilon), x, order, **weights)
 
 
 @keras_layer("RMSNormalization", weights=("scale",))
@@ -131,8 +118,8 @@ def RMSNormalization(
     axes = axes_of(g, axis, x.rank)
     order = g.order(x)
     gamma = spread(scale, axes, x.rank).transpose(order)
-    op = ops.RMSNorm(tuple(sorted(order.index(a) for a in axes)), epsilon)
-    return g.apply(op, x.transpose(order), gamma=gamma).transpose(inverse(order))
+    op = ops.RMSNorm(positions(order, axes), epsilon)
+    return g.permuted(op, x, order, gamma=gamma)
 
 
 @keras_layer("GroupNormalization", weights=SCALED)
@@ -145,8 +132,6 @@ def GroupNormalization(
     groups: int = 32,
     axis: Any = -1,
     epsilon: float = 1e-3,
-    center: bool = True,
-    scale: bool = True,
 ) -> Tensor:
     """Normalise groups of channels; -1 groups are as many as channels."""
     channel = one_axis(g, axis, x.rank)
@@ -154,22 +139,26 @@ def GroupNormalization(
     if groups == -1:
         groups = g.fixed(x.shape[channel], "its number of channels")
     op = ops.GroupNorm(groups, epsilon)
-    y = g.apply(op, x.transpose(order), gamma=gamma, beta=beta)
-    return y.transpose(inverse(order))
+    return g.permuted(op, x, order, gamma=gamma, beta=beta)
 
 
 @keras_layer("UnitNormalization")
 def UnitNormalization(g: KerasBuilder, x: Tensor, *, axis: Any = -1) -> Tensor:
     """Divide by the norm along an axis, or over several."""
+    return of_unit_norm(g, x, axis, 1e-12)
+
+
+def of_unit_norm(g: KerasBuilder, x: Tensor, axis: Any, epsilon: float) -> Tensor:
+    """Return `x` divided by its norm over axes, or by epsilon if that is larger."""
     axes = axes_of(g, axis, x.rank)
     order = g.order(x)
-    places = tuple(sorted(order.index(a) for a in axes))
+    places = positions(order, axes)
     y = x.transpose(order)
     if len(places) == 1:
-        normal = g.apply(ops.LpNorm(places[0], 2, 1e-12), y)
+        normal = g.apply(ops.LpNorm(places[0], 2, epsilon), y)
     else:
         norm = g.apply(ops.ReduceL2(places, True), y)
-        least = g.elementwise(ops.Maximum(), norm, y=np.array([1e-12], np.float32))
+        least = g.elementwise(ops.Maximum(), norm, y=np.array([epsilon], np.float32))
         normal = g.combine(ops.Div(), y, least)
     return normal.transpose(inverse(order))
 

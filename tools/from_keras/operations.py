@@ -17,16 +17,16 @@ from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.tools.from_keras import merging, pictures, windows
 from striate.tools.from_keras.activations import activated, along
-from striate.tools.from_keras.normalise import UnitNormalization, axes_of
+from striate.tools.from_keras.normalise import axes_of, of_unit_norm
 from striate.tools.from_keras.registry import (
     KerasBuilder,
     keras_operation,
     operations,
 )
-from striate.tools.from_keras.shapes import FAR
 from striate.tools.from_onnx import axes as onnx_axes
+from striate.tools.from_onnx.axes import FAR
 from striate.tools.from_onnx.layers import MatMul
-from striate.tools.layout import Tensor, Value, inverse
+from striate.tools.layout import Tensor, Value, positions
 
 BINARY: dict[str, ops.Op] = {
     "Add": ops.Add(),
@@ -127,9 +127,9 @@ def _reduction(kind: Callable[..., ops.Op]) -> Callable[..., Tensor]:
     ) -> Tensor:
         axes = behind_the_batch(g, x, axis)
         order = g.order(x)
-        op = kind(tuple(sorted(order.index(a) for a in axes)), True)
-        y = g.apply(op, x.transpose(order)).transpose(inverse(order))
-        return y if keepdims else without(g, y, axes)
+        op = kind(positions(order, axes), True)
+        y = g.permuted(op, x, order)
+        return y if keepdims else g.without(y, axes)
 
     return handler
 
@@ -150,11 +150,6 @@ def behind_the_batch(g: KerasBuilder, x: Tensor, axis: Any) -> list[int]:
     if 0 in axes:
         raise UnsupportedModelError("it works along the batch")
     return axes
-
-
-def without(g: KerasBuilder, x: Tensor, axes: Sequence[int]) -> Tensor:
-    """Return `x` without some axes of size one."""
-    return g.reshape(x, [dim for a, dim in enumerate(x.shape) if a not in axes])
 
 
 @keras_operation("Square")
@@ -223,7 +218,7 @@ def Normalize(
     """Divide by the norm."""
     if order != 2:
         raise UnsupportedModelError(f"order {order}")
-    return UnitNormalization(g, x, axis=axis)
+    return of_unit_norm(g, x, axis, epsilon)
 
 
 @keras_operation("Mean")
@@ -276,8 +271,8 @@ def Squeeze(g: KerasBuilder, x: Tensor, *, axis: Any = None) -> Tensor:
     """Drop axes of size one."""
     if axis is None:
         ones = (1,) * g.bindings
-        return without(g, x, [a for a, dim in enumerate(x.shape) if dim == ones])
-    return without(g, x, axes_of(g, axis, x.rank))
+        return g.without(x, [a for a, dim in enumerate(x.shape) if dim == ones])
+    return g.without(x, axes_of(g, axis, x.rank))
 
 
 @keras_operation("Concatenate")

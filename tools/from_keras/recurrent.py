@@ -14,13 +14,11 @@ from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.spec import Array
 from striate.tools.from_keras.registry import KerasBuilder, keras_layer
-from striate.tools.from_onnx.axes import sliced
+from striate.tools.from_onnx.axes import FAR, sliced
 from striate.tools.from_onnx.recurrent import walked
 from striate.tools.layout import Tensor
 
 RECURRENT = ("kernel", "recurrent_kernel", "bias if use_bias")
-
-FAR = 1 << 31
 
 FUNCTIONS = {
     "tanh": ("Tanh", 0.0, 0.0),
@@ -43,33 +41,37 @@ def gates(weight: Array, order: tuple[int, ...]) -> Array:
     return np.concatenate([parts[i] for i in order], axis=-1)
 
 
+Weights = tuple[Array, Array, Array | None]
+
+
 def walk(
     g: KerasBuilder,
     kind: Any,
     x: Tensor,
-    kernel: Array,
-    recurrent_kernel: Array,
-    bias: Array | None,
+    weights: Weights,
     order: tuple[int, ...],
     activations: tuple[Any, ...],
-    settings: dict[str, Any],
+    wanted: tuple[bool, bool, bool],
     **fields: Any,
 ) -> Any:
     """Return what a recurrent layer gives for sequences (N, time, features).
 
     Parameters
     ----------
+    weights : tuple of Array
+        The kernels of input and state, and the bias.
     order : tuple of int
         For each gate of the runtime's, which one of Keras's it is.
     activations : tuple
         Keras's names of the activations, in the runtime's order.
-    settings : dict
-        ``return_sequences``, ``return_state``, ``go_backwards`` and what must not be.
+    wanted : tuple of bool
+        ``return_sequences``, ``return_state`` and ``go_backwards``.
+    **fields
+        What else the runtime's operator is told.
     """
-    if settings.get("stateful"):
-        raise UnsupportedModelError("stateful: it remembers from run to run")
+    kernel, recurrent_kernel, bias = weights
+    sequences, state, backwards = wanted
     found = [_function(g, name) for name in activations]
-    backwards = bool(settings.get("go_backwards"))
     units = recurrent_kernel.shape[0]
     op = kind(
         hidden_size=units,
@@ -83,20 +85,16 @@ def walk(
     rows = np.zeros((2, len(order) * units), np.float32)
     if bias is not None:
         rows[: len(np.atleast_2d(bias))] = gates(np.atleast_2d(bias), order)
-    weights = (
-        x,
-        g.constant(gates(kernel, order).T[None]),
-        g.constant(gates(recurrent_kernel, order).T[None]),
-    )
+    w, r = (g.constant(gates(k, order).T[None]) for k in (kernel, recurrent_kernel))
     outputs = 3 if kind is ops.LSTM else 2
     rest: list[Tensor | None] = [g.constant(rows.reshape(1, -1))]
-    y, *states = walked(g, op, weights, {}, rest, outputs)
+    y, *states = walked(g, op, (x, w, r), {}, rest, outputs)
     states = [g.reshape(s, (s.shape[0], s.shape[2])) for s in states]
     result = states[0]
-    if settings.get("return_sequences"):
+    if sequences:
         result = g.reshape(y, (y.shape[0], y.shape[1], y.shape[3]))
         result = reversed_in_time(g, result) if backwards else result
-    return (result, *states) if settings.get("return_state") else result
+    return (result, *states) if state else result
 
 
 def reversed_in_time(g: KerasBuilder, x: Tensor) -> Tensor:
@@ -120,34 +118,17 @@ def LSTM(
     kernel: Array,
     recurrent_kernel: Array,
     bias: Array | None = None,
-    units: int = 0,
     activation: Any = "tanh",
     recurrent_activation: Any = "sigmoid",
-    use_bias: bool = True,
-    dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
-    implementation: int = 2,
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
-    stateful: bool = False,
-    unroll: bool = False,
-    time_major: bool = False,
-    zero_output_for_mask: bool = False,
-    use_cudnn: Any = "auto",
 ) -> Any:
     """Walk with long short-term memory; the gates lie in the order i, f, c, o."""
-    settings = {
-        "return_sequences": return_sequences,
-        "return_state": return_state,
-        "go_backwards": go_backwards,
-        "stateful": stateful,
-    }
-    activations = (recurrent_activation, activation, activation)
-    order = (0, 3, 1, 2)
-    return walk(
-        g, ops.LSTM, x, kernel, recurrent_kernel, bias, order, activations, settings
-    )
+    weights = (kernel, recurrent_kernel, bias)
+    functions = (recurrent_activation, activation, activation)
+    wanted = (return_sequences, return_state, go_backwards)
+    return walk(g, ops.LSTM, x, weights, (0, 3, 1, 2), functions, wanted)
 
 
 @keras_layer("GRU", weights=RECURRENT)
@@ -158,41 +139,20 @@ def GRU(
     kernel: Array,
     recurrent_kernel: Array,
     bias: Array | None = None,
-    units: int = 0,
     activation: Any = "tanh",
     recurrent_activation: Any = "sigmoid",
-    use_bias: bool = True,
-    dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
-    implementation: int = 2,
     reset_after: bool | None = None,
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
-    stateful: bool = False,
-    unroll: bool = False,
-    time_major: bool = False,
-    zero_output_for_mask: bool = False,
-    use_cudnn: Any = "auto",
 ) -> Any:
     """Walk with gated recurrent units, the state reset before or after the product."""
     later = not g.old if reset_after is None else reset_after
-    settings = {
-        "return_sequences": return_sequences,
-        "return_state": return_state,
-        "go_backwards": go_backwards,
-        "stateful": stateful,
-    }
+    weights = (kernel, recurrent_kernel, bias)
+    functions = (recurrent_activation, activation)
+    wanted = (return_sequences, return_state, go_backwards)
     return walk(
-        g,
-        ops.GRU,
-        x,
-        kernel,
-        recurrent_kernel,
-        bias,
-        (0, 1, 2),
-        (recurrent_activation, activation),
-        settings,
+        *(g, ops.GRU, x, weights, (0, 1, 2), functions, wanted),
         linear_before_reset=later,
     )
 
@@ -205,27 +165,12 @@ def SimpleRNN(
     kernel: Array,
     recurrent_kernel: Array,
     bias: Array | None = None,
-    units: int = 0,
     activation: Any = "tanh",
-    use_bias: bool = True,
-    dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
-    implementation: int = 2,
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
-    stateful: bool = False,
-    unroll: bool = False,
-    time_major: bool = False,
-    zero_output_for_mask: bool = False,
 ) -> Any:
     """Walk with a state that is one activation of both products."""
-    settings = {
-        "return_sequences": return_sequences,
-        "return_state": return_state,
-        "go_backwards": go_backwards,
-        "stateful": stateful,
-    }
-    return walk(
-        g, ops.RNN, x, kernel, recurrent_kernel, bias, (0,), (activation,), settings
-    )
+    weights = (kernel, recurrent_kernel, bias)
+    wanted = (return_sequences, return_state, go_backwards)
+    return walk(g, ops.RNN, x, weights, (0,), (activation,), wanted)

@@ -16,6 +16,17 @@ from striate.tools.layout import Tensor
 NEWEST = 26
 """The version of ONNX's operators whose functions are called here."""
 
+UNREAD = frozenset(
+    (
+        *("filters", "units", "kernel_size", "depth_multiplier", "groups"),
+        *("use_bias", "center", "scale", "quantization_config"),
+        *("dropout", "recurrent_dropout", "momentum", "renorm", "renorm_clipping"),
+        *("renorm_momentum", "virtual_batch_size", "synchronized", "fused"),
+        *("implementation", "unroll", "use_cudnn", "zero_output_for_mask"),
+    )
+)
+"""Settings that the weights tell, or that are of training or of speed."""
+
 layers = Registry()
 
 operations = Registry()
@@ -67,6 +78,7 @@ def keras_layer(
 
     The function gets a `KerasBuilder`, then the tensors the layer is called with, then
     its settings and its weights by name; it returns the output, or a tuple of outputs.
+    It may do without the settings of `UNREAD`.
 
     Parameters
     ----------

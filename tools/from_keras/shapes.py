@@ -14,11 +14,8 @@ from typing import Any
 from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.tools.from_keras.registry import KerasBuilder, each, keras_layer
-from striate.tools.from_onnx.axes import padded, sliced
-from striate.tools.layout import Dim, Tensor
-
-FAR = 1 << 31
-"""Behind every axis."""
+from striate.tools.from_onnx.axes import FAR, padded, sliced
+from striate.tools.layout import Tensor
 
 
 @keras_layer(
@@ -69,7 +66,7 @@ def Identity(g: KerasBuilder, x: Tensor, **settings: Any) -> Tensor:
 def Flatten(g: KerasBuilder, x: Tensor, *, data_format: str | None = None) -> Tensor:
     """Join all axes but the batch, the channels of an image last."""
     y = g.flat(x, data_format)
-    rest = _product(y.shape[1:], g.bindings)
+    rest = g.product(y.shape[1:])
     return g.reshape(y, (y.shape[0], rest))
 
 
@@ -81,7 +78,7 @@ def Reshape(g: KerasBuilder, x: Tensor, *, target_shape: Sequence[int]) -> Tenso
 
 def reshaped(g: KerasBuilder, x: Tensor, target: Sequence[int]) -> Tensor:
     """Return `x` with the axes behind the batch in another shape."""
-    total = _product(x.shape[1:], g.bindings)
+    total = g.product(x.shape[1:])
     known = math.prod(n for n in target if n != -1)
     if known == 0 or any(n % known for n in total):
         raise UnsupportedModelError(f"{total[0]} elements in the shape {target}")
@@ -90,10 +87,6 @@ def reshaped(g: KerasBuilder, x: Tensor, target: Sequence[int]) -> Tensor:
         raise UnsupportedModelError(f"{total[0]} elements in the shape {target}")
     sizes = [rest if n == -1 else (n,) * g.bindings for n in target]
     return g.reshape(x, (x.shape[0], *sizes))
-
-
-def _product(dims: Sequence[Dim], bindings: int) -> Dim:
-    return tuple(math.prod(dim[b] for dim in dims) for b in range(bindings))
 
 
 @keras_layer("Permute")

@@ -16,7 +16,7 @@ from striate.spec import Array
 from striate.tools.builder import DTYPES, bounded
 from striate.tools.from_onnx.model import TENSORS
 from striate.tools.from_onnx.registry import OnnxBuilder, onnx_op
-from striate.tools.layout import Constant, Dim, Tensor, Value, inverse
+from striate.tools.layout import Constant, Dim, Tensor, Value, inverse, positions
 
 Ints = tuple[int, ...]
 
@@ -69,13 +69,8 @@ def Flatten(g: OnnxBuilder, input: Tensor, *, axis: int = 1) -> Tensor:
         raise UnsupportedModelError(f"axis {axis} of a tensor of rank {input.rank}")
     axis = axis + input.rank if axis < 0 else axis
     return g.reshape(
-        input, (_product(input.shape[:axis], g), _product(input.shape[axis:], g))
+        input, (g.product(input.shape[:axis]), g.product(input.shape[axis:]))
     )
-
-
-def _product(shape: tuple[Dim, ...], g: OnnxBuilder) -> Dim:
-    columns = zip(*shape, strict=True) if shape else [()] * g.bindings
-    return tuple(int(np.prod(column, dtype=np.int64)) for column in columns)
 
 
 @onnx_op("Squeeze", since=1)
@@ -313,8 +308,7 @@ def sliced(
         axes=tuple(order.index(axis) for axis, _, _, _ in ranges),
         steps=tuple(step for _, _, _, step in ranges),
     )
-    y = g.apply(op, x.transpose(order))
-    return y.transpose(inverse(order))
+    return g.permuted(op, x, order)
 
 
 def _range(
@@ -456,7 +450,7 @@ def padded(g: OnnxBuilder, x: Tensor, pads: Ints, mode: Any, value: float) -> Te
     g.one_picture_at_a_time(x, [axis for axis, pair in enumerate(pairs) if any(pair)])
     axes = g.order(x)
     op = ops.Pad(tuple(pairs[axis] for axis in axes), mode, value)
-    return g.apply(op, x.transpose(axes)).transpose(inverse(axes))
+    return g.permuted(op, x, axes)
 
 
 @onnx_op("Expand", since=8)
@@ -527,13 +521,13 @@ def mean(g: OnnxBuilder, x: Tensor, axes: Ints | None, keepdims: int) -> Tensor:
     if solid:
         g.one_picture_at_a_time(x, tuple(solid))
         order = g.order(x)
-        places = tuple(sorted(order.index(axis) for axis in solid))
+        places = positions(order, solid)
         spatial = {i for i in range(1, x.rank - 1) if x.shape[order[i]] != ones}
         image = 3 <= x.rank <= 5 and spatial == set(places)
         op = ops.GlobalAveragePool(True) if image else ops.Mean(places, True)
-        y = g.apply(op, x.transpose(order)).transpose(inverse(order))
+        y = g.permuted(op, x, order)
     if not keepdims:
-        y = g.reshape(y, [d for i, d in enumerate(y.shape) if i not in reduced])
+        y = g.without(y, reduced)
     return y
 
 

@@ -61,12 +61,7 @@ def Shape(
 @onnx_op("Size")
 def Size(g: OnnxBuilder, data: Tensor) -> Tensor:
     """Return the number of elements."""
-    return ConstantTensor(
-        tuple(
-            np.array(math.prod(d[b] for d in data.shape), np.int64)
-            for b in range(g.bindings)
-        )
-    )
+    return ConstantTensor(tuple(np.array(n, np.int64) for n in g.product(data.shape)))
 
 
 @onnx_op("If")

@@ -12,13 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.spec import Array
 from striate.tools.from_onnx.model import TENSORS
 from striate.tools.from_onnx.registry import OnnxBuilder, computed, onnx_op
-from striate.tools.layout import Tensor, Value, inverse
+from striate.tools.layout import Tensor, Value, inverse, positions
 
 Ints = tuple[int, ...]
 
@@ -139,10 +138,10 @@ def reduced(
     chosen = {g.axis(axis, x.rank) for axis in axes} if x.rank else set()
     g.one_picture_at_a_time(x, tuple(chosen))
     order = g.order(x)
-    op = kind(tuple(sorted(order.index(axis) for axis in chosen)), True)
-    y = g.apply(op, x.transpose(order)).transpose(inverse(order))
+    op = kind(positions(order, chosen), True)
+    y = g.permuted(op, x, order)
     if not keepdims:
-        y = g.reshape(y, [dim for i, dim in enumerate(y.shape) if i not in chosen])
+        y = g.without(y, chosen)
     return y
 
 
@@ -164,7 +163,7 @@ def _register_arg(name: str, kind: Callable[..., ops.Op]) -> None:
         op = kind(axis=axis, keepdims=True, select_last=bool(select_last_index))
         y = along(g, op, data, axis)[0]
         if not keepdims:
-            y = g.reshape(y, [dim for i, dim in enumerate(y.shape) if i != axis])
+            y = g.without(y, (axis,))
         return y
 
 
@@ -322,7 +321,7 @@ def Tile(g: OnnxBuilder, input: Tensor, repeats: Tensor) -> Tensor:
     g.one_picture_at_a_time(input, [i for i, n in enumerate(times) if n != 1])
     order = g.order(input)
     op = ops.Tile(tuple(times[axis] for axis in order))
-    return g.apply(op, input.transpose(order)).transpose(inverse(order))
+    return g.permuted(op, input, order)
 
 
 @onnx_op("ReverseSequence", since=10)
@@ -358,8 +357,7 @@ def Compress(
 
 def flat(g: OnnxBuilder, x: Tensor) -> Tensor:
     """Return a tensor with one axis."""
-    sizes = [int(np.prod([d[b] for d in x.shape])) for b in range(g.bindings)]
-    return g.reshape(x, (tuple(sizes),))
+    return g.reshape(x, (g.product(x.shape),))
 
 
 @onnx_op("Unique", since=11)

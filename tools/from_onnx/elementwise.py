@@ -7,7 +7,6 @@ Each function is named and signed like its operator.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -17,7 +16,7 @@ from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.tools.builder import bounded
 from striate.tools.from_onnx.registry import OnnxBuilder, onnx_op
-from striate.tools.layout import Constant, Tensor, Value, inverse
+from striate.tools.layout import Constant, Tensor, Value
 
 OPEN = 3.4028234663852886e38
 """The bound of a `Clip` that has none: the largest float32."""
@@ -318,10 +317,8 @@ def _register_softmax(name: str, kind: Callable[..., ops.Op]) -> None:
         ones = (1,) * g.bindings
         if all(dim == ones for dim in input.shape[axis + 1 :]):
             return softmax(g, input, axis=axis)
-        sizes = [
-            (math.prod(d[b] for d in input.shape[:axis]), -1) for b in range(g.bindings)
-        ]
-        rows = g.reshape_to(input, tuple(zip(*sizes, strict=True)), zero_copies=False)
+        sizes = (g.product(input.shape[:axis]), (-1,) * g.bindings)
+        rows = g.reshape_to(input, sizes, zero_copies=False)
         return g.reshape(softmax(g, rows, axis=1), input.shape)
 
     @onnx_op(name, since=13)
@@ -329,8 +326,7 @@ def _register_softmax(name: str, kind: Callable[..., ops.Op]) -> None:
         axis = g.axis(axis, input.rank)
         g.one_picture_at_a_time(input, (axis,))
         axes = g.order(input)
-        y = g.apply(kind(axis=axes.index(axis)), input.transpose(axes))
-        return y.transpose(inverse(axes))
+        return g.permuted(kind(axis=axes.index(axis)), input, axes)
 
 
 _register_softmax("Softmax", ops.Softmax)

@@ -80,6 +80,28 @@ def image(x: Tensor, name: str) -> Tensor:
     return x.channels_last()
 
 
+def on_image(g: OnnxBuilder, op: ops.Op, x: Tensor, **weights: Array | None) -> Tensor:
+    """Apply an operator of an image to one that is channels-first."""
+    return g.apply(op, image(x, "its input"), **weights).channels_first()
+
+
+def kernel_of(
+    g: OnnxBuilder, w: Tensor, rank: int, kernel_shape: Ints | None = None
+) -> Array:
+    """Return the kernel (out, in, spatial...) for an image channels-last."""
+    weights = g.array(w, "its kernel")
+    if weights.ndim != rank or rank < 3:
+        raise UnsupportedModelError(
+            f"a kernel of shape {weights.shape} for an input of rank {rank}"
+        )
+    if kernel_shape is not None and tuple(kernel_shape) != weights.shape[2:]:
+        raise UnsupportedModelError(
+            f"kernel_shape {list(kernel_shape)} for a kernel of {weights.shape}"
+        )
+    kernel: Array = weights.transpose(*range(2, rank), 1, 0)
+    return kernel
+
+
 @onnx_op("Conv")
 def Conv(
     g: OnnxBuilder,
@@ -95,24 +117,12 @@ def Conv(
     strides: Ints = (1,),
 ) -> Tensor:
     """Convolve; the kernel (M, C/group, spatial...) becomes channels-last."""
-    x = image(X, "its input")
-    weights = g.array(W, "its kernel")
-    if weights.ndim != X.rank:
-        raise UnsupportedModelError(
-            f"a kernel of shape {weights.shape} for an input of rank {X.rank}"
-        )
-    if kernel_shape is not None and tuple(kernel_shape) != weights.shape[2:]:
-        raise UnsupportedModelError(
-            f"kernel_shape {list(kernel_shape)} for a kernel of {weights.shape}"
-        )
-    rank = X.rank - 2
-    spread = dilations * rank if len(dilations) == 1 else dilations
-    span = [d * (k - 1) + 1 for d, k in zip(spread, weights.shape[2:], strict=True)]
+    kernel = kernel_of(g, W, X.rank, kernel_shape)
+    spread = dilations * (X.rank - 2) if len(dilations) == 1 else dilations
+    span = [d * (k - 1) + 1 for d, k in zip(spread, kernel.shape[:-2], strict=True)]
     sides = window_padding(auto_pad, pads, tuple(span), strides)
     op = ops.Conv(strides, dilations, sides, group)
-    kernel = weights.transpose(*range(2, 2 + rank), 1, 0)
-    bias = None if B is None else g.array(B, "its bias")
-    return g.apply(op, x, kernel=kernel, bias=bias).channels_first()
+    return on_image(g, op, X, kernel=kernel, bias=g.optional(B, "its bias"))
 
 
 @onnx_op("MaxPool")
@@ -182,15 +192,13 @@ def pooled(g: OnnxBuilder, op: ops.MaxPool | ops.AveragePool, x: Tensor) -> Tens
 @onnx_op("GlobalAveragePool")
 def GlobalAveragePool(g: OnnxBuilder, X: Tensor) -> Tensor:
     """Average each channel; the spatial axes stay with size one."""
-    op = ops.GlobalAveragePool(keepdims=True)
-    return g.apply(op, image(X, "its input")).channels_first()
+    return on_image(g, ops.GlobalAveragePool(keepdims=True), X)
 
 
 @onnx_op("GlobalMaxPool")
 def GlobalMaxPool(g: OnnxBuilder, X: Tensor) -> Tensor:
     """Take the largest value of each channel; the spatial axes stay with size one."""
-    op = ops.GlobalMaxPool(keepdims=True)
-    return g.apply(op, image(X, "its input")).channels_first()
+    return on_image(g, ops.GlobalMaxPool(keepdims=True), X)
 
 
 def dense(

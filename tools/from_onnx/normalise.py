@@ -13,9 +13,9 @@ import numpy as np
 from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.spec import Array
-from striate.tools.from_onnx.layers import image
+from striate.tools.from_onnx.layers import on_image
 from striate.tools.from_onnx.registry import OnnxBuilder, onnx_op
-from striate.tools.layout import Tensor, inverse
+from striate.tools.layout import Tensor, inverse, positions
 
 Ints = tuple[int, ...]
 
@@ -32,9 +32,7 @@ def InstanceNormalization(
 ) -> Tensor:
     """Normalise each channel of each image."""
     gamma, beta = g.array(scale, "its scale"), g.array(B, "its bias")
-    op = ops.InstanceNorm(epsilon)
-    x = image(input, "its input")
-    return g.apply(op, x, gamma=gamma, beta=beta).channels_first()
+    return on_image(g, ops.InstanceNorm(epsilon), input, gamma=gamma, beta=beta)
 
 
 @onnx_op("GroupNormalization", since=18)
@@ -79,9 +77,7 @@ def grouped(
     g: OnnxBuilder, x: Tensor, groups: int, epsilon: float, gamma: Array, beta: Array
 ) -> Tensor:
     """Return `x` with each group of channels normalised."""
-    op = ops.GroupNorm(groups, epsilon)
-    pixels = image(x, "its input")
-    return g.apply(op, pixels, gamma=gamma, beta=beta).channels_first()
+    return on_image(g, ops.GroupNorm(groups, epsilon), x, gamma=gamma, beta=beta)
 
 
 @onnx_op("LayerNormalization", since=17)
@@ -98,7 +94,7 @@ def LayerNormalization(
     """Normalise over the axes from `axis` on."""
     axes = range(g.axis(axis, X.rank), X.rank)
     order = g.order(X)
-    places = tuple(sorted(order.index(a) for a in axes))
+    places = positions(order, axes)
     weights = {
         name: spread(g, weight, X.rank, order)
         for name, weight in (("gamma", Scale), ("beta", B))
@@ -123,9 +119,9 @@ def RMSNormalization(
     """Divide by the root mean square over the axes from `axis` on."""
     axes = range(g.axis(axis, X.rank), X.rank)
     order = g.order(X)
-    op = ops.RMSNorm(tuple(sorted(order.index(a) for a in axes)), epsilon)
+    op = ops.RMSNorm(positions(order, axes), epsilon)
     gamma = spread(g, scale, X.rank, order)
-    return g.apply(op, X.transpose(order), gamma=gamma).transpose(inverse(order))
+    return g.permuted(op, X, order, gamma=gamma)
 
 
 def spread(g: OnnxBuilder, weight: Tensor, rank: int, order: Ints) -> Array:
@@ -150,7 +146,7 @@ def LRN(
 ) -> Tensor:
     """Divide by a power of the energy of neighbouring channels."""
     op = ops.LRN(size, alpha, beta, bias)
-    return g.apply(op, image(X, "its input")).channels_first()
+    return on_image(g, op, X)
 
 
 @onnx_op("LpNormalization")
@@ -162,7 +158,7 @@ def LpNormalization(
     g.one_picture_at_a_time(input, (axis,))
     order = g.order(input)
     op = ops.LpNorm(order.index(axis), p)
-    return g.apply(op, input.transpose(order)).transpose(inverse(order))
+    return g.permuted(op, input, order)
 
 
 @onnx_op("MeanVarianceNormalization", since=9)
@@ -173,5 +169,5 @@ def MeanVarianceNormalization(
     chosen = tuple(g.axis(axis, X.rank) for axis in axes)
     g.one_picture_at_a_time(X, chosen)
     order = g.order(X)
-    op = ops.MeanVarianceNorm(tuple(sorted(order.index(axis) for axis in chosen)))
-    return g.apply(op, X.transpose(order)).transpose(inverse(order))
+    op = ops.MeanVarianceNorm(positions(order, chosen))
+    return g.permuted(op, X, order)

@@ -11,7 +11,7 @@ from typing import Any
 
 from striate import ops
 from striate.errors import UnsupportedModelError
-from striate.tools.from_onnx.layers import image, padding
+from striate.tools.from_onnx.layers import image, kernel_of, padding
 from striate.tools.from_onnx.model import TENSORS
 from striate.tools.from_onnx.registry import OnnxBuilder, onnx_op
 from striate.tools.layout import Tensor, Value, inverse
@@ -132,8 +132,8 @@ def ConvInteger(
     """Convolve whole numbers."""
     sides = padding(auto_pad, pads, x.rank - 2)
     op = ops.ConvInteger(strides, dilations, sides, group)
-    pixels = image(x, "its input")
-    y = g.operate(op, pixels, kernel(g, w, x.rank), x_zero_point, w_zero_point)
+    taps = g.constant(kernel_of(g, w, x.rank, kernel_shape))
+    y = g.operate(op, image(x, "its input"), taps, x_zero_point, w_zero_point)
     return y.channels_first()
 
 
@@ -161,16 +161,7 @@ def QLinearConv(
     sides = padding(auto_pad, pads, x.rank - 2)
     op = ops.QLinearConv(strides, dilations, sides, group)
     pixels = (image(x, "its input"), x_scale, x_zero_point)
-    taps = (kernel(g, w, x.rank), w_scale, w_zero_point)
+    kernel = g.constant(kernel_of(g, w, x.rank, kernel_shape))
+    taps = (kernel, w_scale, w_zero_point)
     y = g.operate(op, *pixels, *taps, y_scale, y_zero_point, B)
     return y.channels_first()
-
-
-def kernel(g: OnnxBuilder, w: Tensor, rank: int) -> Tensor:
-    """Return a constant kernel channels-last."""
-    weights = g.array(w, "its kernel")
-    if weights.ndim != rank:
-        raise UnsupportedModelError(
-            f"a kernel of shape {weights.shape} for an input of rank {rank}"
-        )
-    return g.constant(weights.transpose(*range(2, rank), 1, 0))

@@ -248,10 +248,7 @@ class OnnxBuilder(Builder):
         found, shape = (
             "x".join(str(dim[0]) for dim in sizes) for sizes in (x.shape, wanted)
         )
-        size = tuple(
-            int(np.prod([dim[b] for dim in x.shape], dtype=np.int64))
-            for b in range(self.bindings)
-        )
+        size = self.product(x.shape)
         opened = (
             f", which depends on {self.culprit(size)}" if len(set(size)) > 1 else ""
         )

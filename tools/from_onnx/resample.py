@@ -13,9 +13,9 @@ from typing import Any
 
 from striate import ops
 from striate.errors import UnsupportedModelError
-from striate.tools.from_onnx.layers import image
+from striate.tools.from_onnx.layers import image, on_image
 from striate.tools.from_onnx.registry import OnnxBuilder, onnx_op
-from striate.tools.layout import Constant, Tensor, inverse
+from striate.tools.layout import Constant, Tensor
 
 Ints = tuple[int, ...]
 
@@ -207,7 +207,7 @@ def resized(g: OnnxBuilder, op: ops.Resize, x: Tensor) -> Tensor:
         if op.region
         else (),
     )
-    return g.apply(op, x.transpose(order)).transpose(inverse(order))
+    return g.permuted(op, x, order)
 
 
 @onnx_op("DepthToSpace")
@@ -215,8 +215,7 @@ def DepthToSpace(
     g: OnnxBuilder, input: Tensor, *, blocksize: int, mode: Any = "DCR"
 ) -> Tensor:
     """Spread channels over blocks of pixels."""
-    op = ops.DepthToSpace(blocksize, mode)
-    return g.apply(op, image(input, "its input")).channels_first()
+    return on_image(g, ops.DepthToSpace(blocksize, mode), input)
 
 
 @onnx_op("SpaceToDepth")
@@ -224,8 +223,7 @@ def SpaceToDepth(
     g: OnnxBuilder, input: Tensor, *, blocksize: int, mode: Any = "DCR"
 ) -> Tensor:
     """Gather blocks of pixels into channels."""
-    op = ops.SpaceToDepth(blocksize, mode)
-    return g.apply(op, image(input, "its input")).channels_first()
+    return on_image(g, ops.SpaceToDepth(blocksize, mode), input)
 
 
 @onnx_op("CenterCropPad", since=18)
@@ -250,7 +248,7 @@ def CenterCropPad(
         tuple(changed[axis] for axis in places),
         tuple(order.index(axis) for axis in places),
     )
-    return g.apply(op, input_data.transpose(order)).transpose(inverse(order))
+    return g.permuted(op, input_data, order)
 
 
 @onnx_op("GridSample", since=16)

@@ -13,7 +13,13 @@ from typing import Any
 from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.tools.from_onnx.axes import padded
-from striate.tools.from_onnx.layers import image, padding, pool_padding
+from striate.tools.from_onnx.layers import (
+    image,
+    kernel_of,
+    on_image,
+    padding,
+    pool_padding,
+)
 from striate.tools.from_onnx.registry import OnnxBuilder, onnx_op
 from striate.tools.layout import Tensor
 
@@ -37,21 +43,12 @@ def ConvTranspose(
     strides: Ints | None = None,
 ) -> Tensor:
     """Spread every pixel; the kernel (C, M/group, spatial...) becomes channels-last."""
-    x = image(X, "its input")
-    weights = g.array(W, "its kernel")
+    kernel = kernel_of(g, W, X.rank, kernel_shape)
     rank = X.rank - 2
-    if weights.ndim != X.rank:
-        raise UnsupportedModelError(
-            f"a kernel of shape {weights.shape} for an input of rank {X.rank}"
-        )
-    if kernel_shape is not None and tuple(kernel_shape) != weights.shape[2:]:
-        raise UnsupportedModelError(
-            f"kernel_shape {list(kernel_shape)} for a kernel of {weights.shape}"
-        )
     stride = tuple(strides or (1,) * rank)
     dilation = tuple(dilations or (1,) * rank)
     added = tuple(output_padding or (0,) * rank)
-    reach = [d * (k - 1) + 1 for d, k in zip(dilation, weights.shape[2:], strict=True)]
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[:-2], strict=True)]
     sides: Any = "valid"
     if output_shape is not None or auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         total = [r - s + a for r, s, a in zip(reach, stride, added, strict=True)]
@@ -82,9 +79,7 @@ def ConvTranspose(
     else:
         sides = padding(auto_pad, pads, rank)
     op = ops.ConvTranspose(stride, dilation, sides, added, group)
-    kernel = weights.transpose(*range(2, 2 + rank), 1, 0)
-    bias = None if B is None else g.array(B, "its bias")
-    return g.apply(op, x, kernel=kernel, bias=bias).channels_first()
+    return on_image(g, op, X, kernel=kernel, bias=g.optional(B, "its bias"))
 
 
 @onnx_op("LpPool")
@@ -103,14 +98,14 @@ def LpPool(
     """Take the p-norm of each window."""
     sides = pool_padding(auto_pad, pads, kernel_shape, strides, dilations)
     op = ops.LpPool(kernel_shape, strides, dilations, sides, bool(ceil_mode), whole(p))
-    return g.apply(op, image(X, "its input")).channels_first()
+    return on_image(g, op, X)
 
 
 @onnx_op("GlobalLpPool")
 def GlobalLpPool(g: OnnxBuilder, X: Tensor, *, p: float = 2) -> Tensor:
     """Take the p-norm of each channel; the spatial axes stay with size one."""
     op = ops.GlobalLpPool(whole(p), keepdims=True)
-    return g.apply(op, image(X, "its input")).channels_first()
+    return on_image(g, op, X)
 
 
 def whole(p: float) -> int:

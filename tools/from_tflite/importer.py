@@ -12,7 +12,9 @@ import numpy as np
 from striate import Graph, ops
 from striate.errors import SettingError, UnsupportedModelError
 from striate.image import Preprocess, Resize
+from striate.tools.builder import MOST, computable
 from striate.tools.conversion import Conversion, Progress, call, upstream
+from striate.tools.from_onnx.elementwise import OPEN
 from striate.tools.from_onnx.registry import OnnxBuilder
 from striate.tools.from_tflite.model import (
     TfliteModel,
@@ -24,12 +26,6 @@ from striate.tools.from_tflite.model import (
 from striate.tools.from_tflite.operators import OPERATORS
 from striate.tools.from_tflite.schema import ACTIVATIONS, RANGES, TANH
 from striate.tools.layout import Constant, Tensor, Value
-
-LARGEST = 1 << 31
-"""The most elements that what an operator computes may have."""
-
-OPEN = 3.4028234663852886e38
-"""The bound of a `Clip` that has none: the largest float32."""
 
 MOVING = frozenset(
     (
@@ -176,7 +172,7 @@ class _Walk:
     def _input(self, place: int) -> None:
         tensor = self.model.tensors[place]
         shape: list[int | str] = list(tensor.shape)
-        if min(tensor.shape, default=1) < 1 or math.prod(tensor.shape) > LARGEST:
+        if min(tensor.shape, default=1) < 1 or math.prod(tensor.shape) > MOST:
             raise refused(self.path, f"input {tensor.name!r} of shape {tensor.shape}")
         if self.batch is not None:
             shape[0] = "N"
@@ -250,8 +246,7 @@ class _Walk:
         self, operator: TfliteOperator, x: Tensor, tensor: TfliteTensor, activation: int
     ) -> Tensor:
         """Return a result with its activation, within what its type can stand for."""
-        if math.prod(dim[0] for dim in x.shape) > LARGEST:
-            raise UnsupportedModelError(f"it computes {tensor.shape} numbers")
+        x = computable(x)
         if activation == TANH:
             x, activation = self.g.elementwise(ops.Tanh(), x), 0
         if activation not in ACTIVATIONS:

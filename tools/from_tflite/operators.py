@@ -19,7 +19,7 @@ from striate.spec import Array
 from striate.tools.conversion import Registry
 from striate.tools.from_onnx import axes as onnx_axes
 from striate.tools.from_onnx import data as onnx_data
-from striate.tools.from_onnx.axes import cut, mean, padded, sliced
+from striate.tools.from_onnx.axes import FAR, cut, mean, padded, sliced
 from striate.tools.from_onnx.data import along, reduced
 from striate.tools.from_onnx.elementwise import combined
 from striate.tools.from_onnx.layers import dense
@@ -35,9 +35,6 @@ tflite_op = OPERATORS.register
 
 SAME = 0
 """The number of the padding that keeps the size; the other is none."""
-
-FAR = (1 << 31) - 1
-"""Past the end of any axis."""
 
 
 def _sides(padding: int) -> str:
@@ -98,8 +95,7 @@ def _register_convolution(
             around or _sides(padding),
             groups,
         )
-        weights = None if bias is None else g.array(bias, "its bias")
-        return g.apply(op, x, kernel=kernel, bias=weights)
+        return g.apply(op, x, kernel=kernel, bias=g.optional(bias, "its bias"))
 
 
 _register_convolution("CONV_2D", _shared)
@@ -126,8 +122,7 @@ def CONV_3D(
     strides = (stride_d, stride_h, stride_w)
     dilations = (dilation_d, dilation_h, dilation_w)
     op = ops.Conv(strides, dilations, _sides(padding))
-    weights = None if bias is None else g.array(bias, "its bias")
-    return g.apply(op, _image(x, 5), kernel=kernel, bias=weights)
+    return g.apply(op, _image(x, 5), kernel=kernel, bias=g.optional(bias, "its bias"))
 
 
 @tflite_op("TRANSPOSE_CONV")
@@ -154,8 +149,9 @@ def TRANSPOSE_CONV(
         around.append((max(total, 0) // 2, max(total, 0) - max(total, 0) // 2))
         added.append(max(-total, 0))
     op = ops.ConvTranspose((stride_h, stride_w), (1,), tuple(around), tuple(added))
-    weights = None if bias is None else g.array(bias, "its bias")
-    return g.apply(op, x, kernel=kernel.transpose(1, 2, 0, 3), bias=weights)
+    return g.apply(
+        op, x, kernel=kernel.transpose(1, 2, 0, 3), bias=g.optional(bias, "its bias")
+    )
 
 
 @tflite_op("FULLY_CONNECTED")
@@ -178,8 +174,8 @@ def FULLY_CONNECTED(
         rest = (-1,) * g.bindings
         x = g.reshape_to(x, [rest, inputs], zero_copies=False)
     if isinstance(filter, Constant):
-        weights = None if bias is None else g.array(bias, "its bias")
-        return dense(g, x, g.array(filter, "its matrix").T, weights)
+        kernel = g.array(filter, "its matrix").T
+        return dense(g, x, kernel, g.optional(bias, "its bias"))
     product = g.operate(ops.MatMul(), x, filter.transpose((1, 0)))
     return product if bias is None else combined(g, "Add", product, bias)
 

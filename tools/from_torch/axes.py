@@ -25,14 +25,8 @@ from striate.tools.layout import Constant, Dim, Tensor
 Ints = list[int]
 
 
-@aten_op("alias", "detach", "lift_fresh_copy", "positive")
+@aten_op("alias", "clone", "contiguous", "detach", "lift_fresh_copy", "positive")
 def alias(g: TorchBuilder, self: Tensor) -> Tensor:
-    """Do nothing."""
-    return self
-
-
-@aten_op("contiguous", "clone")
-def clone(g: TorchBuilder, self: Tensor, *, memory_format: Any = None) -> Tensor:
     """Do nothing: where elements lie is decided here."""
     return self
 
@@ -65,20 +59,9 @@ def to_device(
 
 
 @aten_op("to.dtype_layout", "_to_copy")
-def to_copy(
-    g: TorchBuilder,
-    self: Tensor,
-    *,
-    dtype: str | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool | None = None,
-    non_blocking: bool = False,
-    copy: bool = False,
-    memory_format: Any = None,
-) -> Tensor:
+def to_copy(g: TorchBuilder, self: Tensor, *, dtype: str | None = None) -> Tensor:
     """Change the element type."""
-    return self if dtype is None else converted(g, self, dtype)
+    return converted(g, self, dtype)
 
 
 @aten_op("to.other")
@@ -100,8 +83,10 @@ def type_as(g: TorchBuilder, self: Tensor, other: Tensor) -> Tensor:
     return converted(g, self, dtype_of(other))
 
 
-def converted(g: TorchBuilder, x: Tensor, dtype: str) -> Tensor:
-    """Return a tensor with another element type, all real ones as float32."""
+def converted(g: TorchBuilder, x: Tensor, dtype: str | None) -> Tensor:
+    """Return a tensor with another element type if any, all real ones as float32."""
+    if dtype is None:
+        return x
     if dtype in FLOATING:
         if dtype != "float32":
             g.note(f"{dtype} values are computed as float32")
@@ -135,13 +120,8 @@ def flatten(
     if not self.rank:
         return g.reshape(self, ((1,) * g.bindings,))
     first, last = g.axis(start_dim, self.rank), g.axis(end_dim, self.rank)
-    joined = product(g, self.shape[first : last + 1])
+    joined = g.product(self.shape[first : last + 1])
     return g.reshape(self, (*self.shape[:first], joined, *self.shape[last + 1 :]))
-
-
-def product(g: TorchBuilder, shape: tuple[Dim, ...]) -> Dim:
-    """Return the number of elements of a shape."""
-    return tuple(math.prod(dim[b] for dim in shape) for b in range(g.bindings))
 
 
 @aten_op("unflatten.int")
@@ -299,7 +279,7 @@ def repeat_interleave(
     count = g.dim(repeats)
     sizes = [*x.shape[: place + 1], count, *x.shape[place + 1 :]]
     grown = axes.Expand(g, unsqueeze(g, x, place + 1), g.sizes(sizes))
-    joined = product(g, (x.shape[place], count))
+    joined = g.product((x.shape[place], count))
     return g.reshape(grown, (*x.shape[:place], joined, *x.shape[place + 1 :]))
 
 

@@ -16,6 +16,7 @@ from striate.errors import UnsupportedModelError
 from striate.spec import Array
 from striate.tools.builder import bounded
 from striate.tools.from_onnx import data
+from striate.tools.from_torch.axes import converted
 from striate.tools.from_torch.registry import (
     FLOATING,
     Number,
@@ -40,44 +41,20 @@ def filled(
 
 
 @aten_op("zeros", "empty.memory_format")
-def zeros(
-    g: TorchBuilder,
-    size: Any,
-    *,
-    dtype: str | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool | None = None,
-    memory_format: Any = None,
-) -> Tensor:
+def zeros(g: TorchBuilder, size: Any, *, dtype: str | None = None) -> Tensor:
     """Return zeros, also for memory of which nothing is said."""
     return filled(g, size, 0, dtype, "float32")
 
 
 @aten_op("ones")
-def ones(
-    g: TorchBuilder,
-    size: Any,
-    *,
-    dtype: str | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool | None = None,
-) -> Tensor:
+def ones(g: TorchBuilder, size: Any, *, dtype: str | None = None) -> Tensor:
     """Return ones."""
     return filled(g, size, 1, dtype, "float32")
 
 
 @aten_op("full")
 def full(
-    g: TorchBuilder,
-    size: Any,
-    fill_value: Any,
-    *,
-    dtype: str | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool | None = None,
+    g: TorchBuilder, size: Any, fill_value: Any, *, dtype: str | None = None
 ) -> Tensor:
     """Return one number everywhere."""
     return filled(g, size, fill_value, dtype, _dtype(fill_value))
@@ -96,30 +73,14 @@ def _like(g: TorchBuilder, x: Tensor, value: Any, dtype: str | None) -> Tensor:
 
 def _register_like(value: int, *names: str) -> None:
     @aten_op(*names)
-    def like(
-        g: TorchBuilder,
-        self: Tensor,
-        *,
-        dtype: str | None = None,
-        layout: Any = None,
-        device: Any = None,
-        pin_memory: bool | None = None,
-        memory_format: Any = None,
-    ) -> Tensor:
+    def like(g: TorchBuilder, self: Tensor, *, dtype: str | None = None) -> Tensor:
         return _like(g, self, value, dtype)
 
 
 def _register_new(value: int, *names: str) -> None:
     @aten_op(*names)
     def new(
-        g: TorchBuilder,
-        self: Tensor,
-        size: Any,
-        *,
-        dtype: str | None = None,
-        layout: Any = None,
-        device: Any = None,
-        pin_memory: bool | None = None,
+        g: TorchBuilder, self: Tensor, size: Any, *, dtype: str | None = None
     ) -> Tensor:
         return filled(g, size, value, dtype, dtype_of(self))
 
@@ -132,15 +93,7 @@ _register_new(1, "new_ones")
 
 @aten_op("full_like")
 def full_like(
-    g: TorchBuilder,
-    self: Tensor,
-    fill_value: Any,
-    *,
-    dtype: str | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool | None = None,
-    memory_format: Any = None,
+    g: TorchBuilder, self: Tensor, fill_value: Any, *, dtype: str | None = None
 ) -> Tensor:
     """Return one number in another tensor's shape."""
     return _like(g, self, fill_value, dtype)
@@ -168,24 +121,13 @@ def new_full(
     fill_value: Any,
     *,
     dtype: str | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool | None = None,
 ) -> Tensor:
     """Return one number everywhere, of another tensor's element type."""
     return filled(g, size, fill_value, dtype, dtype_of(self))
 
 
 @aten_op("scalar_tensor")
-def scalar_tensor(
-    g: TorchBuilder,
-    s: Any,
-    *,
-    dtype: str | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool | None = None,
-) -> Tensor:
+def scalar_tensor(g: TorchBuilder, s: Any, *, dtype: str | None = None) -> Tensor:
     """Return a number."""
     return filled(g, [], s, dtype, _dtype(s))
 
@@ -207,29 +149,14 @@ def _stepped(
 
 
 @aten_op("arange")
-def arange(
-    g: TorchBuilder,
-    end: Any,
-    *,
-    dtype: str | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool | None = None,
-) -> Tensor:
+def arange(g: TorchBuilder, end: Any, *, dtype: str | None = None) -> Tensor:
     """Return whole numbers from zero."""
     return _stepped(g, 0, end, 1, dtype)
 
 
 @aten_op("arange.start")
 def arange_start(
-    g: TorchBuilder,
-    start: Any,
-    end: Any,
-    *,
-    dtype: str | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool | None = None,
+    g: TorchBuilder, start: Any, end: Any, *, dtype: str | None = None
 ) -> Tensor:
     """Return numbers a distance of one apart."""
     return _stepped(g, start, end, 1, dtype)
@@ -237,15 +164,7 @@ def arange_start(
 
 @aten_op("arange.start_step")
 def arange_start_step(
-    g: TorchBuilder,
-    start: Any,
-    end: Any,
-    step: Any = 1,
-    *,
-    dtype: str | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool | None = None,
+    g: TorchBuilder, start: Any, end: Any, step: Any = 1, *, dtype: str | None = None
 ) -> Tensor:
     """Return numbers at equal distances."""
     return _stepped(g, start, end, step, dtype)
@@ -253,34 +172,19 @@ def arange_start_step(
 
 @aten_op("linspace")
 def linspace(
-    g: TorchBuilder,
-    start: Any,
-    end: Any,
-    steps: int,
-    *,
-    dtype: str | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool | None = None,
+    g: TorchBuilder, start: Any, end: Any, steps: int, *, dtype: str | None = None
 ) -> Tensor:
     """Return numbers at equal distances, both ends included."""
     bounded((steps,))
-    return g.constant(np.linspace(start, end, steps, dtype=np.float32))
+    steady: Array = np.linspace(start, end, steps)
+    return converted(g, g.constant(steady), dtype or "float32")
 
 
 @aten_op("eye")
-def eye(
-    g: TorchBuilder,
-    n: int,
-    *,
-    dtype: str | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: bool | None = None,
-) -> Tensor:
+def eye(g: TorchBuilder, n: int, *, dtype: str | None = None) -> Tensor:
     """Return ones on a diagonal."""
     bounded((n, n))
-    return g.constant(np.eye(n, dtype=np.float32))
+    return converted(g, g.constant(np.eye(n)), dtype or "float32")
 
 
 @aten_op("tril")
@@ -319,9 +223,7 @@ def sym_size(g: TorchBuilder, self: Tensor, dim: int) -> Number:
 @aten_op("sym_numel", "numel")
 def sym_numel(g: TorchBuilder, self: Tensor) -> Number:
     """Return the number of elements."""
-    return number(
-        g, tuple(math.prod(dim[b] for dim in self.shape) for b in range(g.bindings))
-    )
+    return number(g, g.product(self.shape))
 
 
 ARITHMETIC: dict[str, Callable[..., Any]] = {

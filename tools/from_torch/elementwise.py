@@ -13,6 +13,7 @@ import numpy as np
 from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.tools.from_onnx import data, elementwise
+from striate.tools.from_torch.axes import chunk
 from striate.tools.from_torch.registry import (
     TorchBuilder,
     aten_op,
@@ -542,8 +543,6 @@ def dropout(g: TorchBuilder, input: Tensor, p: float, train: bool) -> Tensor:
 @aten_op("glu")
 def glu(g: TorchBuilder, self: Tensor, dim: int = -1) -> Tensor:
     """Weigh the first half of an axis by the logistic function of the second."""
-    from striate.tools.from_torch.axes import chunk
-
     x, gate = chunk(g, self, 2, dim)
     return apply(g, "Mul", x, g.elementwise(ops.Sigmoid(), gate))
 

@@ -39,7 +39,10 @@ def pads(numbers: Any, rank: int) -> tuple[int, ...]:
     return spread(numbers, rank) * 2
 
 
-@aten_op("conv1d", "conv1d.padding", "conv2d", "conv2d.padding")
+@aten_op(
+    *("conv1d", "conv2d", "conv3d"),
+    *("conv1d.padding", "conv2d.padding", "conv3d.padding"),
+)
 def conv2d(
     g: TorchBuilder,
     input: Tensor,
@@ -73,9 +76,6 @@ def conv2d(
         )
 
     return unbatched(g, input, rank + 2, convolve)
-
-
-aten_op("conv3d", "conv3d.padding")(conv2d)
 
 
 @aten_op("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input")
@@ -139,7 +139,7 @@ def linear(
         y = matmul(g, input, weight.transpose((1, 0)))
         return y if bias is None else g.combine(ops.Add(), y, bias)
     kernel = g.array(weight, "its matrix").T
-    addend = None if bias is None else g.array(bias, "its bias")
+    addend = g.optional(bias, "its bias")
     if input.rank == 1:
         y = layers.dense(g, g.expanded(input, 2), kernel, addend)
         return g.reshape(y, y.shape[1:])
@@ -261,8 +261,7 @@ def max_pool2d_with_indices(
         if g.wanted < 2:
             return found
         y, places = found
-        plane = [math.prod(dim[b] for dim in x.shape[2:]) for b in range(g.bindings)]
-        size = g.fixed(tuple(plane), "the count of its indices")
+        size = g.fixed(g.product(x.shape[2:]), "the count of its indices")
         within = g.combine(ops.Mod(), places, g.tensor(size))
         assert isinstance(within, Value)
         g.pooled[within.name] = (places, x.shape)
@@ -339,13 +338,13 @@ def avg_pool2d(
     return g.combine(ops.Mul(), y, g.tensor(math.prod(kernel) / divisor_override))
 
 
-@aten_op("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
+@aten_op(
+    *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
+    *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
+)
 def adaptive_avg_pool2d(g: TorchBuilder, self: Tensor, output_size: Any) -> Any:
     """Average bins, as many as the output has pixels."""
     return _adaptive(g, self, output_size, average=True)
-
-
-aten_op("_adaptive_avg_pool2d", "_adaptive_avg_pool3d")(adaptive_avg_pool2d)
 
 
 @aten_op("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
@@ -370,7 +369,7 @@ def _adaptive(g: TorchBuilder, x: Tensor, output_size: Any, average: bool) -> An
         else:
             bins = ops.AdaptiveAveragePool if average else ops.AdaptiveMaxPool
             op = bins(tuple(g.fixed(dim, "its size") for dim in wanted))
-        return g.apply(op, layers.image(x, "its input")).channels_first()
+        return layers.on_image(g, op, x)
 
     return unbatched(g, x, rank + 2, pool)
 
@@ -403,22 +402,35 @@ def batch_norm(
     cudnn_enabled: bool,
 ) -> Tensor:
     """Normalise with the statistics that training left."""
-    scale, beta = affine(g, input, weight, bias)
-    if training or running_mean is None or running_var is None:
-        if not isinstance(input, Constant):
+    statistics = None if training else (running_mean, running_var)
+    return _normalised(g, input, weight, bias, statistics, eps)
+
+
+def _normalised(
+    g: TorchBuilder,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    statistics: tuple[Tensor | None, Tensor | None] | None,
+    eps: float,
+) -> Tensor:
+    """Normalise with a mean and a variance, those of a constant if they are missing."""
+    scale, beta = affine(g, x, weight, bias)
+    mean, var = statistics or (None, None)
+    if mean is None or var is None:
+        if not isinstance(x, Constant):
             raise UnsupportedModelError(
                 "it normalises with the statistics of the batch; wanted a module in "
                 "evaluation mode, with running statistics"
             )
-        axes = tuple(axis for axis in range(input.rank) if axis != 1)
-        exact = input.map(lambda a: a.astype(np.float64))
-        running_mean = exact.map(lambda a: a.mean(axes).astype(np.float32))
-        running_var = exact.map(lambda a: a.var(axes).astype(np.float32))
-    weights = (scale, beta, running_mean, running_var)
-    return layers.normalise(g, input, weights, eps, 1)
+        axes = tuple(axis for axis in range(x.rank) if axis != 1)
+        exact = x.map(lambda a: a.astype(np.float64))
+        mean = exact.map(lambda a: a.mean(axes).astype(np.float32))
+        var = exact.map(lambda a: a.var(axes).astype(np.float32))
+    return layers.normalise(g, x, (scale, beta, mean, var), eps, 1)
 
 
-@aten_op("native_batch_norm")
+@aten_op("native_batch_norm", "_native_batch_norm_legit")
 def native_batch_norm(
     g: TorchBuilder,
     input: Tensor,
@@ -431,21 +443,8 @@ def native_batch_norm(
     eps: float,
 ) -> Tensor:
     """Normalise as `batch_norm`."""
-    return batch_norm(
-        g,
-        input,
-        weight,
-        bias,
-        running_mean,
-        running_var,
-        training,
-        momentum,
-        eps,
-        False,
-    )
-
-
-aten_op("_native_batch_norm_legit")(native_batch_norm)
+    statistics = None if training else (running_mean, running_var)
+    return _normalised(g, input, weight, bias, statistics, eps)
 
 
 @aten_op("_native_batch_norm_legit.no_stats")
@@ -459,9 +458,7 @@ def _native_batch_norm_legit_no_stats(
     eps: float,
 ) -> Tensor:
     """Normalise with the statistics of the input, which must be a constant."""
-    return batch_norm(
-        g, input, weight, bias, None, None, training, momentum, eps, False
-    )
+    return _normalised(g, input, weight, bias, None, eps)
 
 
 @aten_op("_native_batch_norm_legit_no_training")
@@ -476,18 +473,7 @@ def _native_batch_norm_legit_no_training(
     eps: float,
 ) -> Tensor:
     """Normalise with the statistics that training left."""
-    return batch_norm(
-        g,
-        input,
-        weight,
-        bias,
-        running_mean,
-        running_var,
-        False,
-        momentum,
-        eps,
-        False,
-    )
+    return _normalised(g, input, weight, bias, (running_mean, running_var), eps)
 
 
 @aten_op("instance_norm")
@@ -620,11 +606,7 @@ def local_response_norm(
 
     No operator of ATen: what `striate.tools.from_torch.source.with_norms_joined` finds.
     """
-
-    def divide(x: Tensor) -> Tensor:
-        return normalise.LRN(g, x, size=size, alpha=alpha, beta=beta, bias=k)
-
-    return divide(input)
+    return normalise.LRN(g, input, size=size, alpha=alpha, beta=beta, bias=k)
 
 
 @aten_op("scaled_dot_product_attention")

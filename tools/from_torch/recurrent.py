@@ -6,6 +6,7 @@ Each function is named and signed like its operator.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,70 +15,24 @@ from striate.tools.from_onnx import axes, recurrent
 from striate.tools.from_torch.registry import TorchBuilder, aten_op
 from striate.tools.layout import Constant, Tensor
 
-LSTM_GATES = (0, 3, 1, 2)
-"""Where ONNX's gates i, o, f, c are among PyTorch's i, f, g, o."""
 
-GRU_GATES = (1, 0, 2)
-"""Where ONNX's gates z, r, h are among PyTorch's r, z, n."""
+def _register_layer(
+    name: str,
+    onnx: Callable[..., Any],
+    gates: tuple[int, ...],
+    activation: str = "",
+    **attributes: int,
+) -> None:
+    """Register a layer of PyTorch as one of ONNX with an activation and attributes.
 
+    `gates` says where ONNX's gates are among PyTorch's.
+    """
 
-@aten_op("lstm.input")
-def lstm(
-    g: TorchBuilder,
-    input: Tensor,
-    hx: list[Tensor],
-    params: list[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> Any:
-    """Walk along sequences with long short-term memory."""
-    return walked(
-        g,
-        recurrent.LSTM,
-        LSTM_GATES,
-        input,
-        hx,
-        params,
-        (has_biases, num_layers, bidirectional, batch_first, train and dropout),
-    )
-
-
-@aten_op("gru.input")
-def gru(
-    g: TorchBuilder,
-    input: Tensor,
-    hx: Tensor,
-    params: list[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> Any:
-    """Walk along sequences with gated recurrent units."""
-    return walked(
-        g,
-        recurrent.GRU,
-        GRU_GATES,
-        input,
-        [hx],
-        params,
-        (has_biases, num_layers, bidirectional, batch_first, train and dropout),
-        linear_before_reset=1,
-    )
-
-
-def _register_rnn(name: str, activation: str) -> None:
     @aten_op(f"{name}.input")
-    def rnn(
+    def layer(
         g: TorchBuilder,
         input: Tensor,
-        hx: Tensor,
+        hx: Any,
         params: list[Tensor],
         has_biases: bool,
         num_layers: int,
@@ -85,75 +40,65 @@ def _register_rnn(name: str, activation: str) -> None:
         train: bool,
         bidirectional: bool,
         batch_first: bool,
-    ) -> Any:
-        return walked(
+    ) -> tuple[Tensor, ...]:
+        if train and dropout:
+            raise UnsupportedModelError("it is for training")
+        if input.rank != 3:
+            raise UnsupportedModelError(f"its input has rank {input.rank}, wanted 3")
+        directions = 2 if bidirectional else 1
+        each = directions * (4 if has_biases else 2)
+        if len(params) != num_layers * each:
+            raise UnsupportedModelError("its states are projected")
+        walk = partial(
+            onnx,
             g,
-            recurrent.RNN,
-            (0,),
-            input,
-            [hx],
-            params,
-            (has_biases, num_layers, bidirectional, batch_first, train and dropout),
-            activations=(activation,) * (1 + bidirectional),
+            direction="bidirectional" if bidirectional else "forward",
+            activations=(activation,) * directions if activation else (),
+            layout=int(batch_first),
+            **attributes,
         )
+        weights = [
+            _weights(g, params[first : first + each], directions, gates)
+            for first in range(0, len(params), each)
+        ]
+        states = [hx] if isinstance(hx, Tensor) else hx
+        return walked(g, walk, input, weights, states, directions, batch_first)
 
 
-_register_rnn("rnn_tanh", "Tanh")
-_register_rnn("rnn_relu", "Relu")
+# ONNX's gates are i, o, f, c and z, r, h; PyTorch's i, f, g, o and r, z, n.
+_register_layer("lstm", recurrent.LSTM, (0, 3, 1, 2))
+_register_layer("gru", recurrent.GRU, (1, 0, 2), linear_before_reset=1)
+_register_layer("rnn_tanh", recurrent.RNN, (0,), "Tanh")
+_register_layer("rnn_relu", recurrent.RNN, (0,), "Relu")
 
 
 def walked(
     g: TorchBuilder,
-    onnx: Callable[..., Any],
-    gates: tuple[int, ...],
+    walk: Callable[..., Any],
     x: Tensor,
+    weights: list[tuple[Tensor, Tensor, Tensor | None]],
     states: list[Tensor],
-    params: list[Tensor],
-    settings: tuple[bool, int, bool, bool, Any],
-    **more: Any,
+    directions: int,
+    batch_first: bool,
 ) -> tuple[Tensor, ...]:
     """Return the sequence after all layers, and the last states of all layers.
 
     Parameters
     ----------
-    onnx : callable
+    walk : callable
         The layer of ONNX.
-    gates : tuple of int
-        Where its gates are among PyTorch's.
+    weights : list of tuple
+        For each layer the matrices of input and state, and the biases.
     states : list of Tensor
         The first states, (layers and directions, batch, hidden).
-    params : list of Tensor
-        For each layer and direction the matrices of input and state, and two biases.
-    settings : tuple
-        Whether there are biases, how many layers, whether they walk both ways, whether
-        batches come before time, and whether something is dropped.
+    batch_first : bool
+        Whether batches come before time.
     """
-    biases, layers, both, batch_first, dropping = settings
-    directions, each = 1 + both, 4 if biases else 2
-    if dropping:
-        raise UnsupportedModelError("it is for training")
-    if len(params) != layers * directions * each:
-        raise UnsupportedModelError("its states are projected")
-    if x.rank != 3:
-        raise UnsupportedModelError(f"its input has rank {x.rank}, wanted 3")
     last: list[list[Tensor]] = [[] for _ in states]
-    for layer in range(layers):
+    for layer, (w, r, b) in enumerate(weights):
         first = layer * directions
-        given = params[first * each : (first + directions) * each]
-        w, r, b = _weights(g, given, each, gates)
         begin = [_first(g, state, first, directions, batch_first) for state in states]
-        y, *ends = onnx(
-            g,
-            x,
-            w,
-            r,
-            b,
-            None,
-            *begin,
-            direction="bidirectional" if both else "forward",
-            layout=int(batch_first),
-            **more,
-        )
+        y, *ends = walk(x, w, r, b, None, *begin)
         if not batch_first:
             y = y.transpose((0, 2, 1, 3))
         width = tuple(n * directions for n in y.shape[-1])
@@ -164,7 +109,7 @@ def walked(
 
 
 def _weights(
-    g: TorchBuilder, params: list[Tensor], each: int, gates: tuple[int, ...]
+    g: TorchBuilder, params: list[Tensor], directions: int, gates: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the weights of one layer as ONNX orders them, its directions stacked."""
     arrays = [g.array(p, "its weights") for p in params]
@@ -174,6 +119,7 @@ def _weights(
         return np.concatenate([parts[gate] for gate in gates])
 
     found = [ordered(array) for array in arrays]
+    each = len(found) // directions
     w, r = (g.constant(np.stack(found[i::each])) for i in (0, 1))
     if each == 2:
         return w, r, None

@@ -13,6 +13,7 @@ import numpy as np
 from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.tools.from_onnx import axes, data
+from striate.tools.from_torch.axes import converted
 from striate.tools.from_torch.elementwise import apply
 from striate.tools.from_torch.registry import TorchBuilder, aten_op, dtype_of, kind
 from striate.tools.layout import Tensor
@@ -35,6 +36,13 @@ def reduced(
     return data.reduced(g, kind, x, places, int(keepdim)) if places else x
 
 
+def terms(g: TorchBuilder, x: Tensor, dtype: str | None) -> Tensor:
+    """Return what sums and products are of; without a type, no whole ones but int64."""
+    if dtype is None and kind(dtype_of(x)) < 2:
+        dtype = "int64"
+    return converted(g, x, dtype)
+
+
 @aten_op("mean.dim")
 def mean(
     g: TorchBuilder,
@@ -46,14 +54,14 @@ def mean(
 ) -> Tensor:
     """Average."""
     places = chosen(g, self, dim)
-    x = g.cast(self, "float32")
+    x = g.cast(converted(g, self, dtype), "float32")
     return axes.mean(g, x, places, int(keepdim)) if places else x
 
 
 @aten_op("mean")
 def mean_all(g: TorchBuilder, self: Tensor, *, dtype: str | None = None) -> Tensor:
     """Average all."""
-    return mean(g, self, None)
+    return mean(g, self, None, dtype=dtype)
 
 
 @aten_op("sum.dim_IntList")
@@ -65,15 +73,14 @@ def sum(
     *,
     dtype: str | None = None,
 ) -> Tensor:
-    """Add up; truth values count as numbers."""
-    x = g.cast(self, "int64") if dtype_of(self) == "bool" else self
-    return reduced(g, ops.ReduceSum, x, dim, keepdim)
+    """Add up."""
+    return reduced(g, ops.ReduceSum, terms(g, self, dtype), dim, keepdim)
 
 
 @aten_op("sum")
 def sum_all(g: TorchBuilder, self: Tensor, *, dtype: str | None = None) -> Tensor:
     """Add up all."""
-    return sum(g, self, None)
+    return sum(g, self, None, dtype=dtype)
 
 
 @aten_op("prod.dim_int")
@@ -86,7 +93,7 @@ def prod(
     dtype: str | None = None,
 ) -> Tensor:
     """Multiply up."""
-    return reduced(g, ops.ReduceProd, self, dim, keepdim)
+    return reduced(g, ops.ReduceProd, terms(g, self, dtype), dim, keepdim)
 
 
 @aten_op("amax")
@@ -139,7 +146,7 @@ def placed(
     y = data.along(g, kind(axis=place, keepdims=True), x, place)[0]
     if keepdim:
         return y
-    return g.reshape(y, [size for i, size in enumerate(y.shape) if i != place])
+    return g.without(y, (place,))
 
 
 _register_extreme("max", ops.ReduceMax, ops.ArgMax)
@@ -187,58 +194,28 @@ def moments(
     apart = apply(g, "Sub", x, centre)
     spread = axes.mean(g, apply(g, "Mul", apart, apart), places, 1)
     if correction:
-        count = tuple(
-            math.prod(x.shape[place][b] for place in places) for b in range(g.bindings)
-        )
+        count = g.product([x.shape[place] for place in places])
         size = g.fixed(count, "how many numbers its variance is of")
         spread = apply(g, "Mul", spread, size / (size - correction))
     if keepdim:
         return spread, centre
-    kept = [size for i, size in enumerate(x.shape) if i not in places]
-    return g.reshape(spread, kept), g.reshape(centre, kept)
+    return g.without(spread, places), g.without(centre, places)
 
 
-def _register_spread(name: str, root: bool) -> None:
+def _register_spread(name: str, *, root: bool = False, mean: bool = False) -> None:
     def found(
         g: TorchBuilder, x: Tensor, dim: Any, correction: float, keepdim: bool
-    ) -> tuple[Tensor, Tensor]:
-        variance, centre = moments(g, x, dim, correction, keepdim)
-        return (g.elementwise(ops.Sqrt(), variance) if root else variance), centre
-
-    def correction_of(correction: float | None) -> float:
-        return 1 if correction is None else correction
+    ) -> Any:
+        spread, centre = moments(g, x, dim, correction, keepdim)
+        spread = g.elementwise(ops.Sqrt(), spread) if root else spread
+        return (spread, centre) if mean else spread
 
     @aten_op(name)
-    def spread(g: TorchBuilder, self: Tensor, unbiased: bool = True) -> Tensor:
-        return found(g, self, None, int(unbiased), False)[0]
-
-    @aten_op(f"{name}.dim")
-    def spread_dim(
-        g: TorchBuilder,
-        self: Tensor,
-        dim: Any,
-        unbiased: bool = True,
-        keepdim: bool = False,
-    ) -> Tensor:
-        return found(g, self, dim, int(unbiased), keepdim)[0]
-
-    @aten_op(f"{name}.correction")
-    def spread_correction(
-        g: TorchBuilder,
-        self: Tensor,
-        dim: Any = None,
-        *,
-        correction: float | None = None,
-        keepdim: bool = False,
-    ) -> Tensor:
-        return found(g, self, dim, correction_of(correction), keepdim)[0]
-
-    @aten_op(f"{name}_mean")
-    def both(g: TorchBuilder, self: Tensor, unbiased: bool = True) -> Any:
+    def whole(g: TorchBuilder, self: Tensor, unbiased: bool = True) -> Any:
         return found(g, self, None, int(unbiased), False)
 
-    @aten_op(f"{name}_mean.dim")
-    def both_dim(
+    @aten_op(f"{name}.dim")
+    def along(
         g: TorchBuilder,
         self: Tensor,
         dim: Any,
@@ -247,8 +224,8 @@ def _register_spread(name: str, root: bool) -> None:
     ) -> Any:
         return found(g, self, dim, int(unbiased), keepdim)
 
-    @aten_op(f"{name}_mean.correction")
-    def both_correction(
+    @aten_op(f"{name}.correction")
+    def corrected(
         g: TorchBuilder,
         self: Tensor,
         dim: Any = None,
@@ -256,11 +233,13 @@ def _register_spread(name: str, root: bool) -> None:
         correction: float | None = None,
         keepdim: bool = False,
     ) -> Any:
-        return found(g, self, dim, correction_of(correction), keepdim)
+        return found(g, self, dim, 1 if correction is None else correction, keepdim)
 
 
-_register_spread("var", root=False)
+_register_spread("var")
+_register_spread("var_mean", mean=True)
 _register_spread("std", root=True)
+_register_spread("std_mean", root=True, mean=True)
 
 
 @aten_op("linalg_vector_norm")
@@ -274,6 +253,7 @@ def linalg_vector_norm(
     dtype: str | None = None,
 ) -> Tensor:
     """Return the norm of vectors."""
+    self = converted(g, self, dtype)
     if ord in (math.inf, -math.inf):
         extreme = ops.ReduceMax if ord > 0 else ops.ReduceMin
         return reduced(g, extreme, g.elementwise(ops.Abs(), self), dim, keepdim)
@@ -318,8 +298,7 @@ def cumsum(
     g: TorchBuilder, self: Tensor, dim: int, *, dtype: str | None = None
 ) -> Tensor:
     """Add up the elements along an axis up to each one."""
-    x = g.cast(self, "int64") if kind(dtype_of(self)) < 2 else self
-    return data.CumSum(g, x, g.constant(np.array(dim)))
+    return data.CumSum(g, terms(g, self, dtype), g.constant(np.array(dim)))
 
 
 @aten_op("topk")

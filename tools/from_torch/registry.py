@@ -23,6 +23,11 @@ RANKS = {"bool": 0, "uint8": 1, "int8": 2, "int16": 3, "int32": 4, "int64": 5}
 NEWEST = 26
 """The version of ONNX's operators whose meaning is ATen's."""
 
+PLACEMENT = frozenset(
+    ("layout", "device", "pin_memory", "memory_format", "non_blocking", "copy")
+)
+"""Keywords that say where a result lies and how it gets there; that is decided here."""
+
 aten = Registry()
 
 
@@ -30,7 +35,8 @@ def aten_op(*operators: str) -> Callable[[Function], Function]:
     """Register a function as the meaning of ATen operators.
 
     Its parameters after the first are the operators' own, with their names and
-    defaults, so that it serves for their schemas too.
+    defaults, so that it serves for their schemas too; the keywords of `PLACEMENT` are
+    left out.
 
     Parameters
     ----------
@@ -58,8 +64,11 @@ def call(
     UnsupportedModelError
         On an argument that the function does not know, or one it lacks.
     """
+    signature = inspect.signature(handler)
+    unread = PLACEMENT - signature.parameters.keys()
+    known = {name: value for name, value in kwargs.items() if name not in unread}
     try:
-        bound = inspect.signature(handler).bind(g, *args, **kwargs)
+        bound = signature.bind(g, *args, **known)
     except TypeError as error:
         raise UnsupportedModelError(str(error)) from None
     return handler(*bound.args, **bound.kwargs)

@@ -12,7 +12,6 @@ import numpy as np
 from striate import ops
 from striate.errors import UnsupportedModelError
 from striate.tools.from_onnx import resample
-from striate.tools.from_torch.axes import product
 from striate.tools.from_torch.registry import TorchBuilder, aten_op, unbatched
 from striate.tools.layout import Constant, Tensor
 
@@ -208,7 +207,7 @@ def channel_shuffle(g: TorchBuilder, self: Tensor, groups: int) -> Tensor:
     each = tuple(n // groups for n in channels)
     x = g.reshape(self, (batch, cut, each, *spatial))
     order = (0, 2, 1, *range(3, x.rank))
-    return g.reshape(x.transpose(order), (batch, product(g, (each, cut)), *spatial))
+    return g.reshape(x.transpose(order), (batch, g.product((each, cut)), *spatial))
 
 
 @aten_op("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
