@@ -26,6 +26,7 @@ the order in which the K loop reads them.
 
 from activation cimport NONE
 from libc.math cimport INFINITY
+from libc.string cimport memcpy
 from step cimport bound, share
 
 include "tile.pxi"
@@ -240,24 +241,23 @@ def pack_weights(const float[:, :, ::1] weight, Py_ssize_t groups, int nr,
     weight : array of shape (taps, channels a group, groups * outputs)
     groups, nr : int
         As for `conv`.
-    out : array of `packed_size` elements, zero where outputs do not fill a vector
+    out : array of zeros
+        Of groups * taps * channels a group * outputs a group filled up to vectors.
     """
     cdef Py_ssize_t taps = weight.shape[0], run = weight.shape[1]
     cdef Py_ssize_t outputs = weight.shape[2] // groups
     cdef Py_ssize_t vectors = (outputs + LANES - 1) // LANES
-    cdef Py_ssize_t g, v, t, k, n, width, at = 0
+    cdef Py_ssize_t g, v, t, k, width, used, at = 0
     with nogil:
         for g in range(groups):
             v = 0
             while v < vectors:
                 width = min(<Py_ssize_t>nr, vectors - v) * LANES
+                used = min(width, outputs - v * LANES)
                 for t in range(taps):
                     for k in range(run):
-                        for n in range(width):
-                            out[at + n] = (
-                                weight[t, k, g * outputs + v * LANES + n]
-                                if v * LANES + n < outputs else 0
-                            )
+                        memcpy(&out[at], &weight[t, k, g * outputs + v * LANES],
+                               used * sizeof(float))
                         at += width
                 v += nr
 
