@@ -16,8 +16,10 @@ answer    both: from the file to the first answer
 start     from the start of the process to the first answer, interpreter and all
 peak      megabytes of the process' peak resident memory over what it had after the
           import, once it has opened the file and run it 20 times
-private   the same without pages of files, which processes share and the system can
-          take back; sampled from outside each millisecond, so a shorter peak is missed
+total     megabytes of that peak, with the interpreter and the import
+private   the peak over the import without pages of files, which processes share and
+          the system can take back; sampled from outside each millisecond, so a
+          shorter peak is missed
 files     resident pages of files at the end, over those after the import
 
 Runtimes also stand here with files that start faster. "onnxruntime-optimised" and
@@ -125,6 +127,7 @@ def child(task: dict[str, Any]) -> dict[str, float]:
         "answer": 1e3 * (answered - start),
         "start": 1e3 * since_start,
         "peak": after["VmHWM"] - before["VmRSS"],
+        "total": after["VmHWM"],
         "private_before": before["RssAnon"],
         "files": after["RssFile"] - before["RssFile"],
     }
@@ -210,7 +213,7 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, dict[str, floa
     for sample in [False] * options.rounds + [True] * options.rounds:
         for entrant, task in tasks.items():
             found = spawned(task, sample)
-            memory = {"peak", "private", "files"}
+            memory = {"peak", "total", "private", "files"}
             for key in memory if sample else found.keys() - memory:
                 figures[entrant].setdefault(key, []).append(found[key])
     return {
@@ -227,11 +230,16 @@ def least_other(figures: dict[str, dict[str, float]], key: str) -> str:
 
 def show(name: str, figures: dict[str, dict[str, float]]) -> None:
     """Print a network's table and who needs least of the others."""
-    columns = ("load", "first", "answer", "start", "peak", "private", "files")
+    columns = ("load", "first", "answer", "start", "peak", "total", "private", "files")
     print(f"{name:22}", *(f"{column:>8}" for column in columns))
     for entrant, found in figures.items():
         print(f"{entrant:22}", *(f"{found[column]:8.1f}" for column in columns))
-    for key, unit in (("answer", "ms"), ("peak", "MB"), ("private", "MB")):
+    for key, unit in (
+        ("answer", "ms"),
+        ("start", "ms"),
+        ("peak", "MB"),
+        ("total", "MB"),
+    ):
         other = least_other(figures, key)
         if other:
             ours, theirs = figures[OURS][key], figures[other][key]

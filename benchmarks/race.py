@@ -43,7 +43,7 @@ from typing import Any
 import numpy as np
 import striate
 from peers import RUNTIMES, Run, network, own_file, with_striate
-from striate import Graph, kernels
+from striate import Graph, kernels, machine
 from striate.models.architectures import ARCHITECTURES
 
 NETS = [
@@ -266,7 +266,7 @@ def race(options: argparse.Namespace) -> None:
         "batch": options.batch,
         "isa": options.isa,
         "machine": platform.machine(),
-        "cpu": striate.machine.cpu_name(),
+        "cpu": machine.cpu_name(),
         "versions": versions | {OURS: striate.__version__},
     }
     results = []

@@ -32,6 +32,7 @@ from .errors import ImageError, SettingError, ShapeError, UnknownLayerError
 from .graph import Graph, Input
 from .image import Postprocess, load_image
 from .intake import FLOAT32, arrays_of, as_array
+from .kernels._mapping import MappedFile
 from .kernels._program import give_back_memory
 from .machine import default_threads
 from .model_file import read
@@ -90,7 +91,9 @@ class MemoryPlan:
     Parameters
     ----------
     weights : int
-        The weights as the graph holds them and as its passes made them.
+        The weights as the graph holds them and as its passes made them. Those of a
+        mapped file do not count: its pages are the system's, which they are given back
+        to once the weights are packed.
     packed_weights : int
         Their copies in the order in which kernels read them, and the kernels' tables;
         for all the plans so far.
@@ -473,9 +476,10 @@ class Model:
         plan = self._prepared(key, None).plan
         with self._lock:
             weights = {id(a): a for g in self._graphs() for a in g.params.values()}
+            mapped = {k for k, a in weights.items() if _lies_in(a, graph.file)}
             others = {id(a): a for a in (*self._packed.arrays(), *plan.constants)}
         return MemoryPlan(
-            _nbytes(weights.values()),
+            _nbytes(a for key, a in weights.items() if key not in mapped),
             _nbytes(a for key, a in others.items() if key not in weights),
             plan.arena_bytes,
             plan.lower_bound_bytes,
@@ -656,6 +660,15 @@ def _names(outputs: Iterable[str]) -> tuple[str, ...]:
     if not names:
         raise UnknownLayerError("no outputs were asked for")
     return names
+
+
+def _lies_in(array: Array, file: MappedFile | None) -> bool:
+    """Return whether an array is part of a mapped file."""
+    if file is None:
+        return False
+    whole = np.frombuffer(memoryview(file), np.uint8)
+    first: int = array.ctypes.data - whole.ctypes.data
+    return 0 <= first < whole.nbytes
 
 
 def _nbytes(arrays: Iterable[Array]) -> int:

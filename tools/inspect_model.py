@@ -233,7 +233,7 @@ def _description(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, Any]:
         "layers": layers,
         "parameters": sum(array.size for array in graph.params.values()),
         "multiply_adds": sum(layer["multiply_adds"] for layer in layers),
-        "weight_bytes": memory.weights,
+        "weight_bytes": sum(array.nbytes for array in graph.params.values()),
         "packed_weight_bytes": memory.packed_weights,
         "arena_bytes": memory.arena,
         "arena_lower_bound_bytes": memory.lower_bound,
