@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from .spec import Array
 from .view import View
+
+Choice = str | int
+"""An option among which a plan may choose."""
+
+Option = TypeVar("Option", str, int)
 
 
 class Lowering(Protocol):
@@ -29,6 +34,13 @@ class Lowering(Protocol):
 
     def packed(self, array: Array, tag: object, pack: Callable[[], Array]) -> View:
         """Return `pack()` as a constant, made once for each (`array`, `tag`)."""
+
+    def choose(self, question: str, options: Sequence[Option]) -> Option:
+        """Return one of the options: the first, unless another was measured faster.
+
+        They compute the same to rounding. The question must know neither the batch nor
+        the number of threads.
+        """
 
     def scratch(self, elements: int, dtype: str = "float32") -> View:
         """Return memory that lives as long as the steps being lowered."""

@@ -41,6 +41,7 @@ from .passes import optimise
 from .plan import PackedWeights, Plan
 from .prepared import Prepared
 from .spec import Array, Shape, Spec, shape_text
+from .tuning import Tuning
 from .watch import Hook, Watch, check_finite
 
 MOST_PLANS = 16
@@ -163,6 +164,7 @@ class Model:
         self.threads = default_threads().count if threads is None else _threads(threads)
         self.precision = precision
         self._packed = PackedWeights()
+        self._tuning: Tuning | None = None
         self._optimised: OrderedDict[tuple[str, ...], Graph] = OrderedDict()
         self._plans: OrderedDict[Any, Prepared] = OrderedDict()
         self._latest: tuple[Any, Prepared] | None = None
@@ -546,11 +548,14 @@ class Model:
         named = _checked_shapes(graph, shapes)
         part, rest = graph.planned()
         packed = self._packed
+        choices = None
+        if self._tuning is not None:
+            choices = self._tuning.choices(part, named, measure=outputs is None)
         if isinstance(packed, CachedWeights):
             packed.serve(part if outputs is None else None)
-        plan = Plan(part, named, self.isa, self.threads, packed)
+        plan = Plan(part, named, self.isa, self.threads, packed, choices)
         if isinstance(packed, CachedWeights) and packed.keep():
-            plan = Plan(part, named, self.isa, self.threads, packed)
+            plan = Plan(part, named, self.isa, self.threads, packed, choices)
         LOG.debug(
             "model %r: plan for %s in %.1f ms, %d steps, %d bytes of arena",
             self._name,
@@ -612,6 +617,7 @@ def load(
     copy: bool = False,
     max_activation_bytes: int = 1 << 30,
     cache: str | os.PathLike[str] | None = None,
+    tune: bool = False,
 ) -> Model:
     """Return the model of a file, ready to run.
 
@@ -626,6 +632,11 @@ def load(
     cache : path, optional
         A folder for files of weights in the order in which kernels read them, which
         processes then share. Only those who may choose the model may write to it.
+    tune : bool
+        Whether to time the ways to compute each layer when the first picture of a size
+        comes, and to take the fastest. Another process may then choose otherwise, and
+        its results differ by rounding; with `cache` the choice is kept in the folder,
+        and whoever tunes with it gets the same bits, on any number of threads.
 
     Raises
     ------
@@ -644,6 +655,8 @@ def load(
     model = Model(graph, threads=threads, isa=isa, precision=precision)
     if cache is not None:
         model._packed = CachedWeights(cache, graph.model_id, model.isa)
+    if tune:
+        model._tuning = Tuning(model.isa, graph.model_id, cache)
     return model
 
 

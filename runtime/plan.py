@@ -14,7 +14,7 @@ A plan holds no memory but constants. It is shared by all contexts that run it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 
@@ -22,7 +22,7 @@ from . import kernels, memory
 from .errors import GraphError, ShapeError
 from .graph import Graph, Node
 from .kernels._program import ABSOLUTE, ARENA, Program
-from .lowering import Epilogue
+from .lowering import Choice, Epilogue, Option
 from .ops.base import Op
 from .ops.conv import Conv
 from .ops.pool import MaxPool
@@ -72,6 +72,25 @@ class Value:
     start: int
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a layer asked, and among what.
+
+    Parameters
+    ----------
+    layer : str
+        The layer.
+    key : str
+        The question together with the layer and the size of its result.
+    options : tuple of str or int
+        The guess first.
+    """
+
+    layer: str
+    key: str
+    options: tuple[Choice, ...]
+
+
 class PackedWeights:
     """Weights in the order in which kernels read them, made once and shared."""
 
@@ -110,6 +129,8 @@ class Plan:
         How many threads a run may use.
     packed : PackedWeights
         Shared by the plans of one model.
+    choices : dict, optional
+        Answers to what operators ask, by the questions' keys.
 
     Attributes
     ----------
@@ -127,6 +148,8 @@ class Plan:
         The results of the layers, in running order.
     constants : list of Array
         What the steps read besides values.
+    questions : list of Question
+        What operators asked, each once.
     """
 
     def __init__(
@@ -136,6 +159,7 @@ class Plan:
         isa: str,
         threads: int,
         packed: PackedWeights,
+        choices: Mapping[str, Choice] | None = None,
     ) -> None:
         self.graph = graph
         self.isa = isa
@@ -143,9 +167,10 @@ class Plan:
         _check_sizes(self.specs)
         self.inputs = [(i.name, self.specs[i.name]) for i in graph.inputs]
         self.outputs = [(name, self.specs[name]) for name in graph.outputs]
-        builder = _Builder(graph, self.specs, isa, threads, packed)
+        builder = _Builder(graph, self.specs, isa, threads, packed, choices or {})
         self.stages = builder.stages
         self.constants = builder.constants
+        self.questions = list(builder.questions.values())
         self._finish(builder, threads)
 
     @property
@@ -215,6 +240,7 @@ class _Builder:
         isa: str,
         threads: int,
         packed: PackedWeights,
+        choices: Mapping[str, Choice],
     ) -> None:
         self.isa = isa
         self.threads = threads
@@ -225,12 +251,14 @@ class _Builder:
         self._graph = graph
         self._specs = specs
         self._packed = packed
+        self._choices = choices
+        self.questions: dict[str, Question] = {}
         self.finished: list[tuple[int, str, View]] = []
         self._views: dict[str, View] = {}
         self._padded: dict[tuple[str, Halo], View] = {}
         self._targets: dict[str, tuple[Node, int]] = {}
         self._halos: dict[str, Halo] = {}
-        self._layer = self._operator = ""
+        self._layer = self._operator = self._result = ""
         for index, entry in enumerate(graph.inputs):
             spec = specs[entry.name]
             buffer = Buffer(spec.nbytes, "input", index)
@@ -261,6 +289,13 @@ class _Builder:
 
     def packed(self, array: Array, tag: object, pack: Callable[[], Array]) -> View:
         return self.constant(self._packed.get(array, tag, pack))
+
+    def choose(self, question: str, options: Sequence[Option]) -> Option:
+        size = shape_text(self._specs[self._result].shape[1:])
+        key = f"{self._layer} {size}: {question}"
+        self.questions.setdefault(key, Question(self._layer, key, tuple(options)))
+        answer = self._choices.get(key)
+        return next((each for each in options if each == answer), options[0])
 
     def scratch(self, elements: int, dtype: str = "float32") -> View:
         spec = Spec((elements,), dtype)
@@ -410,6 +445,7 @@ class _Builder:
 
     def _lower(self, node: Node) -> None:
         self._layer, self._operator = node.name, type(node.op).__name__
+        self._result = node.outputs[0]
         specs = self._graph.operand_specs(node, self._specs)
         if self._lower_as_view(node):
             self._mark_finished(node)
@@ -447,6 +483,7 @@ class _Builder:
         """Lower several layers as one step, or one by one if they are too wide."""
         last = chain[-1]
         self._layer, self._operator = last.name, type(last.op).__name__
+        self._result = last.outputs[0]
         layers = []
         for node in chain:
             residual = self._views[node.residual] if node.residual else None

@@ -24,6 +24,7 @@ LAYERS = [
     {"intake", "passes", "memory", "receptive_field", "strips", "watch"},
     {"plan"},
     {"prepared"},
+    {"tuning"},
     {"hdf5_reader"},
     {"graph_json"},
     {"model_file"},

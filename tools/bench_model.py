@@ -31,11 +31,14 @@ EXAMPLE = """\
 examples:
   bench_model models/digits.h5
   bench_model net.h5 --batch 8 --threads 2 --layers
+  bench_model net.h5 --tune --cache ~/.cache/striate
 
 A run is one call of the model on random numbers, once its input shape is known. Times
 are of the caller: what a program waits for. With --layers each rate stands beside
 the machine's measured peak; a Winograd step may exceed it, for it is counted with the
-multiplications of the definition. MB is what the step reads and writes.
+multiplications of the definition. MB is what the step reads and writes. With --tune
+each layer first tries its tiles and algorithms, which is not part of the times; with
+--cache the choice is kept for programs that load the model with both.
 
 exit status: 0 done; 2 the command or the file makes no sense, one line tells why.
 """
@@ -64,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--layers", action="store_true", help="tell the time of each step of a run"
     )
+    parser.add_argument(
+        "--tune", action="store_true", help="time the ways to compute each layer first"
+    )
+    parser.add_argument(
+        "--cache", metavar="FOLDER", help="where choices and packed weights are kept"
+    )
     parser.add_running()
     return command(parser, _run, argv)
 
@@ -75,7 +84,13 @@ def _run(options: argparse.Namespace) -> int:
         raise SettingError(
             f"seconds {options.seconds}: wanted more than 0, up to a day"
         )
-    with striate.load(options.model, threads=options.threads, isa=options.isa) as model:
+    with striate.load(
+        options.model,
+        threads=options.threads,
+        isa=options.isa,
+        cache=options.cache,
+        tune=options.tune,
+    ) as model:
         shapes = input_shapes(model.graph, options.shape, options.batch)
         feeds = _feeds(model, shapes)
         times = _times(model, feeds, options.runs, options.seconds)
@@ -142,6 +157,7 @@ def _document(
         "shapes": {name: list(shape) for name, shape in shapes.items()},
         "threads": model.threads,
         "isa": model.isa,
+        "tuned": options.tune,
         "runs": len(times),
         "min_ms": float(times.min()),
         "median_ms": median,
@@ -202,7 +218,8 @@ def _show(document: dict[str, Any]) -> None:
     print_lines(
         {
             "model": f"{document['name']}: {', '.join(shapes)}",
-            "on": f"{document['isa']}, {threads} thread{'s' * (threads > 1)}",
+            "on": f"{document['isa']}, {threads} thread{'s' * (threads > 1)}"
+            + ", tuned" * document["tuned"],
             "runs": str(document["runs"]),
             "median": f"{document['median_ms']:.4f} ms",
             "minimum": f"{document['min_ms']:.4f} ms",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from ..spec import Array
 from ..step import Step
 from ..view import View, aligned_zeros
 from .moves import Moves, finish, fused
+
+MOST_VECTORS = 4
+"""Vectors of output channels in a tile, at most."""
 
 
 def matrix_product(
@@ -40,8 +45,8 @@ def matrix_product(
     lanes: int = module.lanes
     outputs = kernel.shape[-1] // groups
     vectors = -(-outputs // lanes)
-    rows, nr = best_tile(moves.size[3], vectors, module.registers)
     depth = kernel.size // kernel.shape[-1]
+    rows, nr = chosen_tile(low, f"{depth}x{outputs}", moves.size[3], vectors, module)
 
     def pack() -> Array:
         packed = aligned_zeros(groups * vectors * lanes * depth)
@@ -89,8 +94,28 @@ def matrix_product(
     )
 
 
+def chosen_tile(
+    low: Lowering,
+    product: str,
+    width: int,
+    vectors: int,
+    module: ModuleType,
+    most_in_cache: int = 4,
+) -> tuple[int, int]:
+    """Return the (pixels, vectors) of the tile of a product, as the plan chooses."""
+    registers, most = module.registers, min(MOST_VECTORS, vectors)
+    _, guess = best_tile(width, vectors, registers, most_in_cache)
+    others = [nr for nr in range(1, most + 1) if nr != guess]
+    nr = low.choose(f"vectors of {product}", (guess, *others)) if width > 1 else guess
+    return best_tile(width, vectors, registers, most_in_cache, (nr,))
+
+
 def best_tile(
-    width: int, vectors: int, registers: int, most_in_cache: int = 4
+    width: int,
+    vectors: int,
+    registers: int,
+    most_in_cache: int = 4,
+    offered: Sequence[int] = range(1, MOST_VECTORS + 1),
 ) -> tuple[int, int]:
     """Return the (pixels, vectors) of the tile that needs the fewest cycles.
 
@@ -98,9 +123,12 @@ def best_tile(
     is more, and no less than the four cycles until a sum can be added to again. Loads
     have a small price of their own, which decides between equals; it is higher if the
     weights of more than `most_in_cache` vectors come from the second-level cache.
+    Only the numbers of vectors that are `offered` are looked at.
     """
     best = (math.inf, 1, 1)
-    for nr in range(1, min(4, vectors) + 1):
+    for nr in offered:
+        if nr > vectors:
+            break
         most = largest_tile(nr, registers)
         tiles = -(-width // most)
         long = width % tiles

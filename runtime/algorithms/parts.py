@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from ..lowering import Lowering
+from ..lowering import Lowering, Option
 from ..spec import Array
 from ..view import View
 
@@ -51,6 +51,10 @@ class Part:
             if made is array:
                 return self._low.packed(weight, (self._key, tag), pack)
         return self._low.packed(array, tag, pack)
+
+    def choose(self, question: str, options: Sequence[Option]) -> Option:
+        """Return the plan's choice."""
+        return self._low.choose(f"{self._key} {question}", options)
 
     def scratch(self, elements: int, dtype: str = "float32") -> View:
         """Return scratch memory of the plan."""

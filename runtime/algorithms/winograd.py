@@ -11,7 +11,7 @@ from ..lowering import Epilogue, Lowering
 from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import Halo, View, aligned_zeros
-from .matrix_product import best_tile
+from .matrix_product import chosen_tile
 from .moves import finish, fused
 
 Padding = tuple[tuple[int, int], ...]
@@ -98,7 +98,8 @@ def winograd(
     line = 4 * module.lanes * channels
     in_cache = max(1, low.level1_bytes * 2 // 3 // line)
     shared = vectors if chunk < tiles else -(-vectors // 2)
-    mr, nr = best_tile(chunk, shared, module.registers, in_cache)
+    product = f"{channels}x{outputs}"
+    mr, nr = chosen_tile(low, product, chunk, shared, module, in_cache)
     elements = module.scratch_elements(tile, channels, outputs, chunk)
     residual = epilogue.residual
     step = module.winograd(

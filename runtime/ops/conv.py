@@ -153,6 +153,9 @@ class Conv(Op):
         """Choose the algorithm."""
         tile = self.winograd_tile(x.spec, Spec(kernel.shape))
         if tile:
+            smaller = [each for each in (2, 0) if each < tile]
+            tile = low.choose("winograd tile", (tile, *smaller))
+        if tile:
             _, _, padding = self._geometry(x.spec, Spec(kernel.shape))
             return [winograd(low, tile, out, x, kernel, bias, padding, epilogue)]
         rank = x.rank - 2

@@ -127,3 +127,14 @@ def test_layers_are_measured_against_the_peak(measured):
     for layer in document["layers"]:
         assert layer["peak_share"] == pytest.approx(layer["gflops"] / peak)
         assert layer["bytes"] > 0
+
+
+def test_tuning_is_kept(measured, run, tmp_path):
+    assert measured("--runs", 1)["tuned"] is False
+    assert measured("--runs", 1, "--tune", "--cache", tmp_path)["tuned"] is True
+    (kept,) = tmp_path.glob("*.json")
+    before = kept.stat().st_mtime_ns
+    status, out, _ = run(DIGITS, "--runs", 1, "--tune", "--cache", tmp_path)
+    assert status == 0
+    assert out.splitlines()[1].endswith(", tuned")
+    assert kept.stat().st_mtime_ns == before
