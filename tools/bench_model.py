@@ -57,13 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--seconds", type=float, default=2.0, help="how long to measure (default: 2)"
     )
     parser.add_argument("--batch", type=int, help="pictures in one run (default: 1)")
-    parser.add_argument(
-        "--shape",
-        action="append",
-        default=[],
-        metavar="[INPUT=]SIZExSIZE",
-        help="the shape of an input with free sizes; may be given again",
-    )
+    parser.add_shape()
     parser.add_argument(
         "--layers", action="store_true", help="tell the time of each step of a run"
     )
