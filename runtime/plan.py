@@ -401,15 +401,9 @@ class _Builder:
             return None
         now = self._position[node.name]
         read = {v for n in self._chains.get(node.name, [node]) for v in n.inputs}
-        for other, its in self._views.items():
-            if its.buffer is view.buffer:
-                last = self._last_read.get(other, -1)
-                if (
-                    other in read
-                    or last > now
-                    or (last == now and other != node.residual)
-                ):
-                    return None
+        here = [v for v, its in self._views.items() if its.buffer is view.buffer]
+        if any(v in read or self._last_read.get(v, -1) > now for v in here):
+            return None
         return view
 
     def _with_border(self, spec: Spec, halo: Halo) -> View:

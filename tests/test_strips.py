@@ -33,7 +33,7 @@ def chains(draw):
     kind = draw(st.sampled_from(["pdp", "pd", "dp"]))
     batch = draw(st.integers(1, 2))
     graph = Graph("chain")
-    x = y = graph.input("x", ("N", rows, pixels, channels))
+    x = y = graph.add(ops.Neg(), graph.input("x", ("N", rows, pixels, channels)))
     if kind[0] == "p":
         kernel, bias = whole(rng, (1, 1, channels, wide)), whole(rng, (wide,))
         y = graph.add(ops.Conv(), y, kernel=kernel, bias=bias)
@@ -119,6 +119,25 @@ def test_rows_are_kept_where_a_strip_has_fewer_than_the_kernel_reads(monkeypatch
     graph.output(graph.add(op, y, kernel=whole(rng, (5, 5, 1, 32))))
     assert any(name.startswith("strips of 2:") for name in algorithms(graph))
     feeds = {"x": whole(rng, (1, 12, 16, 8))}
+    (wanted,) = graph.reference({"x": feeds["x"].astype(np.float64)}).values()
+    for isa in kernels.SUPPORTED:
+        for threads in (1, 2):
+            compare(run(graph, feeds, isa, threads)[0], wanted, 0.0, isa)
+
+
+def test_a_chain_does_not_write_over_what_its_next_strip_reads(monkeypatch):
+    monkeypatch.setattr(kernels, "LEVEL2_BYTES", 34 << 10)
+    rng = np.random.default_rng(9)
+    graph = Graph("block")
+    x = graph.add(ops.Neg(), graph.input("x", ("N", 16, 16, 6)))
+    y = graph.add(ops.Conv(), x, kernel=whole(rng, (1, 1, 6, 24)))
+    op = ops.Conv(padding=1, groups=24)
+    y = graph.add(op, y, kernel=whole(rng, (3, 3, 1, 24)))
+    y = graph.add(ops.Conv(), y, kernel=whole(rng, (1, 1, 24, 6)))
+    y = graph.add(ops.Add(), y, x)
+    graph.output(graph.add(ops.Conv(), y, kernel=whole(rng, (1, 1, 6, 3))))
+    assert any(name.startswith("strips") for name in algorithms(optimise(graph)))
+    feeds = {"x": whole(rng, (1, 16, 16, 6))}
     (wanted,) = graph.reference({"x": feeds["x"].astype(np.float64)}).values()
     for isa in kernels.SUPPORTED:
         for threads in (1, 2):
