@@ -35,8 +35,8 @@ def test_eight_threads_get_every_bit_right(threads):
 
 
 # A run that kept the interpreter's lock would leave two threads the work of one, and
-# another thread a tenth of its pace. How near 2 and 1 they come depends on what else the
-# machine does; `python -m tests.threads` measures that.
+# other threads less than half their pace. How near 2 and 1 they come depends on what
+# else the machine does; `python -m tests.threads` measures that.
 
 
 @PAIR
