@@ -29,7 +29,8 @@ Loop nest, outermost first:
 from activation cimport CLAMP, NONE
 from libc.math cimport INFINITY
 from simd cimport (
-    LANES, REGISTERS, ivec, load, load_index, pick, splat, store, store_n, vec, vmax, vmin,
+    LANES, REGISTERS, ivec, load, load_index, one, pick, splat, store, store_n, vec, vmax,
+    vmin,
 )
 from step cimport bound, share
 
@@ -98,29 +99,30 @@ cdef inline void tile(
     cdef const float* p
     cdef const float* w = t.w
     cdef Py_ssize_t n, k, down = g.x[2]
-    cdef int i, j
-    for i in range(rows):
-        acc[i] = b
-    for n in range(g.taps):
-        p = t.x + t.tap[n]
-        for k in range(g.run):
-            for i in range(rows + height - 1):
-                near[i] = pick(p + i * down, index, t.inputs)
-            for j in range(height):
-                b = load(w + j * LANES)
-                for i in range(rows):
-                    acc[i] = acc[i] + near[i + j] * b
-            w += height * LANES
-            p += 1
-    low = splat(g.alpha)
-    high = splat(g.beta)
-    if g.code > CLAMP or t.outputs < LANES:
+    cdef int i, j, once
+    for once in range(one()):
         for i in range(rows):
-            sums[i] = acc[i]
-        finish_tile(sums, rows, g, t)
-    else:
-        for i in range(rows):
-            store(t.y + i * g.y[2], vmin(high, vmax(low, acc[i])))
+            acc[i] = b
+        for n in range(g.taps):
+            p = t.x + t.tap[n]
+            for k in range(g.run):
+                for i in range(rows + height - 1):
+                    near[i] = pick(p + i * down, index, t.inputs)
+                for j in range(height):
+                    b = load(w + j * LANES)
+                    for i in range(rows):
+                        acc[i] = acc[i] + near[i + j] * b
+                w += height * LANES
+                p += 1
+        low = splat(g.alpha)
+        high = splat(g.beta)
+        if g.code > CLAMP or t.outputs < LANES:
+            for i in range(rows):
+                sums[i] = acc[i]
+            finish_tile(sums, rows, g, t)
+        else:
+            for i in range(rows):
+                store(t.y + i * g.y[2], vmin(high, vmax(low, acc[i])))
 
 
 cdef inline void tile_of(

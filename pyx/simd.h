@@ -36,6 +36,15 @@ static inline const float *afresh(const float *p) {
     return p;
 }
 
+/* 1, which the compiler does not know. GCC unrolls loops that lie in another loop early
+ * enough to give the vectors of an array registers of their own, other loops too late:
+ * a function that keeps sums in an array does its work in `for once in range(one())`. */
+static inline int one(void) {
+    int n = 1;
+    __asm__ volatile("" : "+r"(n));
+    return n;
+}
+
 /* Bitwise choice: a where the mask is all ones, b where it is zero. */
 static inline vec choose(ivec mask, vec a, vec b) {
     return (vec)((mask & (ivec)a) | (~mask & (ivec)b));

@@ -8,6 +8,7 @@ cdef extern from "simd.h" nogil:
     void prefetch(const float* p) noexcept
     void prefetch_write(float* p) noexcept
     const float* afresh(const float* p) noexcept
+    int one() noexcept
     vec load(const float* p) noexcept
     void store(float* p, vec v) noexcept
     vec load_part(const float* p, int n) noexcept

@@ -12,7 +12,7 @@ include "activate_each.pxi"
 
 from activation cimport CLAMP
 from simd cimport (
-    LANES, REGISTERS, afresh, load, load_n, prefetch, prefetch_write, splat, store, store_n, store_part, vec,
+    LANES, REGISTERS, afresh, load, load_n, one, prefetch, prefetch_write, splat, store, store_n, store_part, vec,
     vmax, vmin,
 )
 
@@ -92,48 +92,49 @@ cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
     cdef Py_ssize_t n, k, dx = t.dx
     # Vectors of weights in registers; if there is no room for one, products read it.
     cdef int kept = nr if mr * nr + nr < REGISTERS else nr - 1
-    cdef int i, j
-    for j in range(nr):
-        b[j] = load(t.bias + j * LANES)
-        for i in range(mr):
-            acc[i][j] = b[j]
-    if t.distant:
-        for i in range(mr):
-            for j in range(nr):
-                prefetch_write(t.y + i * t.dy + j * LANES)
-                if t.finish.residual:
-                    prefetch(t.r + i * t.dr + j * LANES)
-    for n in range(t.taps):
-        p = t.x + t.tap[n]
-        for k in range(t.run):
-            prefetch(ahead)
-            prefetch(ahead + t.apart)
-            for j in range(min(nr, kept)):
-                b[j] = load(w + j * LANES)
+    cdef int i, j, once
+    for once in range(one()):
+        for j in range(nr):
+            b[j] = load(t.bias + j * LANES)
+            for i in range(mr):
+                acc[i][j] = b[j]
+        if t.distant:
             for i in range(mr):
                 for j in range(nr):
-                    if j == kept:
-                        b[j] = load(afresh(w + j * LANES))
-                    acc[i][j] = acc[i][j] + p[i * dx] * b[j]
-            w += nr * LANES
-            ahead += LINE
-            p += 1
-    low = splat(t.finish.alpha)
-    high = splat(t.finish.beta)
-    if t.finish.code > CLAMP or t.outputs < nr * LANES:
-        for i in range(mr):
-            for j in range(nr):
-                sums[i * nr + j] = acc[i][j]
-        finish_tile(sums, mr, nr, t)
-    elif t.finish.residual:
-        for i in range(mr):
-            for j in range(nr):
-                v = acc[i][j] + load(t.r + i * t.dr + j * LANES)
-                store(t.y + i * t.dy + j * LANES, vmin(high, vmax(low, v)))
-    else:
-        for i in range(mr):
-            for j in range(nr):
-                store(t.y + i * t.dy + j * LANES, vmin(high, vmax(low, acc[i][j])))
+                    prefetch_write(t.y + i * t.dy + j * LANES)
+                    if t.finish.residual:
+                        prefetch(t.r + i * t.dr + j * LANES)
+        for n in range(t.taps):
+            p = t.x + t.tap[n]
+            for k in range(t.run):
+                prefetch(ahead)
+                prefetch(ahead + t.apart)
+                for j in range(min(nr, kept)):
+                    b[j] = load(w + j * LANES)
+                for i in range(mr):
+                    for j in range(nr):
+                        if j == kept:
+                            b[j] = load(afresh(w + j * LANES))
+                        acc[i][j] = acc[i][j] + p[i * dx] * b[j]
+                w += nr * LANES
+                ahead += LINE
+                p += 1
+        low = splat(t.finish.alpha)
+        high = splat(t.finish.beta)
+        if t.finish.code > CLAMP or t.outputs < nr * LANES:
+            for i in range(mr):
+                for j in range(nr):
+                    sums[i * nr + j] = acc[i][j]
+            finish_tile(sums, mr, nr, t)
+        elif t.finish.residual:
+            for i in range(mr):
+                for j in range(nr):
+                    v = acc[i][j] + load(t.r + i * t.dr + j * LANES)
+                    store(t.y + i * t.dy + j * LANES, vmin(high, vmax(low, v)))
+        else:
+            for i in range(mr):
+                for j in range(nr):
+                    store(t.y + i * t.dy + j * LANES, vmin(high, vmax(low, acc[i][j])))
 
 
 cdef void tile_1x1(const Task* t) noexcept nogil: tile(1, 1, t)
