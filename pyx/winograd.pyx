@@ -11,7 +11,10 @@ d is the input tile, g the kernel. Over all input channels the products at each 
     M[ij][tile, out] = sum over channels of V[ij][tile, channel] * U[ij][channel, out]
 
 Three phases: the input transform makes V, 36 matrix products make M, the output
-transform makes Y, adds bias and residual and activates. U is made once, in float64.
+transform makes Y, adds bias and residual and activates. U is made once, in float64. In
+memory the places of a tile
+are neighbours, so that both transforms go through memory in order; the products, whose
+loads wait for nothing, are the ones that jump.
 
 The points are 0, +-a, +-b and infinity with a = 5/8, b = 3/2. The usual a = 1, b = 2
 is as cheap and rounds three times worse; for these, a**2, b**2 and all the sums of them
@@ -49,7 +52,7 @@ POINTS = {2: (1.0,), 4: (0.625, 1.5)}
 """Tile size to the points above zero."""
 
 cdef enum:
-    MOST_PLACES = 36
+    MOST_POINTS = 6
 
 cdef Py_ssize_t NO_TAP = 0
 cdef float NO_BIAS[4 * 16]
@@ -57,7 +60,7 @@ cdef float NO_BIAS[4 * 16]
 
 cdef struct Geometry:
     Py_ssize_t tile         # outputs of a tile along a side: 2 or 4
-    Py_ssize_t places       # its inputs
+    Py_ssize_t points       # its inputs along a side
     Py_ssize_t tiles        # in all images
     Py_ssize_t down         # tiles of an image, by axis
     Py_ssize_t across
@@ -74,142 +77,178 @@ cdef struct Geometry:
     Finish finish
 
 
-cdef inline Py_ssize_t v_place(const Geometry* g) noexcept nogil:
-    """Return the distance from one place of V to the next; an odd number of lines."""
-    return g.chunk * g.channels + LANES
+cdef inline Py_ssize_t filled(Py_ssize_t n) noexcept nogil:
+    """Return n filled up to whole vectors."""
+    return (n + LANES - 1) // LANES * LANES
+
+
+cdef inline Py_ssize_t v_tile(const Geometry* g) noexcept nogil:
+    """Return the distance from one tile to the next in V; an odd number of lines."""
+    return g.points * g.points * filled(g.channels) + LANES
 
 
 cdef inline Py_ssize_t m_width(const Geometry* g) noexcept nogil:
     """Return the outputs of a tile in M, whole vectors."""
-    return (g.outputs + LANES - 1) // LANES * LANES
+    return filled(g.outputs)
 
 
-cdef inline Py_ssize_t m_place(const Geometry* g) noexcept nogil:
-    """Return the distance from one place of M to the next."""
-    return g.chunk * m_width(g) + LANES
+cdef inline Py_ssize_t m_tile(const Geometry* g) noexcept nogil:
+    """Return the distance from one tile to the next in M."""
+    return g.points * g.points * m_width(g) + LANES
 
 
-cdef inline void evaluate(const int size, vec* d, const int step) noexcept nogil:
-    """Replace `size` values, `step` apart, by B^T d: the input at as many points."""
-    cdef vec d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step]
+cdef inline Py_ssize_t scratch(const Geometry* g) noexcept nogil:
+    """Return the floats of V and M of one thread."""
+    return g.chunk * (v_tile(g) + m_tile(g))
+
+
+cdef inline void evaluate(const int points, vec* d) noexcept nogil:
+    """Replace inputs by B^T d: their polynomial at as many points."""
+    cdef vec d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3]
     cdef vec d4, d5, even, odd
     cdef vec aa = splat(0.390625), bb = splat(2.25)
-    if size == 4:
+    if points == 4:
         d[0] = d2 - d0
-        d[step] = d2 + d1
-        d[2 * step] = d2 - d1
-        d[3 * step] = d3 - d1
+        d[1] = d2 + d1
+        d[2] = d2 - d1
+        d[3] = d3 - d1
         return
-    d4 = d[4 * step]
-    d5 = d[5 * step]
+    d4 = d[4]
+    d5 = d[5]
     even = d4 - bb * d2
     odd = splat(0.625) * (d3 - bb * d1)
-    d[step] = even + odd
-    d[2 * step] = even - odd
+    d[1] = even + odd
+    d[2] = even - odd
     even = d4 - aa * d2
     odd = splat(1.5) * (d3 - aa * d1)
-    d[3 * step] = even + odd
-    d[4 * step] = even - odd
+    d[3] = even + odd
+    d[4] = even - odd
     d[0] = splat(0.87890625) * d0 - splat(2.640625) * d2 + d4
-    d[5 * step] = splat(0.87890625) * d1 - splat(2.640625) * d3 + d5
+    d[5] = splat(0.87890625) * d1 - splat(2.640625) * d3 + d5
 
 
 cdef inline void interpolate(
-    const int size, const vec* m, const int step, vec* y, const int to
+    const int points, const vec* m, vec* y, Py_ssize_t step
 ) noexcept nogil:
-    """Write A^T m: two outputs less than there are products at points."""
-    cdef vec sum_a = m[step] + m[2 * step], difference_a = m[step] - m[2 * step]
+    """Write A^T m, `step` apart: two outputs less than there are products."""
+    cdef vec sum_a = m[1] + m[2], difference_a = m[1] - m[2]
     cdef vec sum_b, difference_b
-    if size == 4:
+    if points == 4:
         y[0] = m[0] + sum_a
-        y[to] = difference_a + m[3 * step]
+        y[step] = difference_a + m[3]
         return
-    sum_b = m[3 * step] + m[4 * step]
-    difference_b = m[3 * step] - m[4 * step]
+    sum_b = m[3] + m[4]
+    difference_b = m[3] - m[4]
     y[0] = m[0] + sum_a + sum_b
-    y[to] = splat(0.625) * difference_a + splat(1.5) * difference_b
-    y[2 * to] = splat(0.390625) * sum_a + splat(2.25) * sum_b
-    y[3 * to] = (
-        splat(0.244140625) * difference_a + splat(3.375) * difference_b + m[5 * step]
+    y[step] = splat(0.625) * difference_a + splat(1.5) * difference_b
+    y[2 * step] = splat(0.390625) * sum_a + splat(2.25) * sum_b
+    y[3 * step] = (
+        splat(0.244140625) * difference_a + splat(3.375) * difference_b + m[5]
     )
 
 
-cdef inline void input_tile(
-    const int size, const Geometry* g, const float* x, float* v, Py_ssize_t place
+cdef inline void input_vector(
+    const int points, const Geometry* g, const float* x, float* v, const int lanes
 ) noexcept nogil:
-    """Transform the inputs of one tile, all channels; `size` points along a side."""
-    cdef vec d[MOST_PLACES]
+    """Transform one vector of channels of a tile."""
+    cdef vec rows[MOST_POINTS * MOST_POINTS]
+    cdef vec d[MOST_POINTS]
+    cdef Py_ssize_t place = filled(g.channels)
+    cdef Py_ssize_t i
+    cdef int k
+    # The loops over i are not unrolled: their count is not a literal.
+    for i in range(g.points):
+        for k in range(points):
+            d[k] = load_n(x + k * g.x[2], lanes)
+        for k in range(2, points):
+            prefetch(x + (points - 2 + k) * g.x[2])
+        evaluate(points, d)
+        for k in range(points):
+            rows[i * points + k] = d[k]
+        x += g.x[1]
+    for i in range(g.points):
+        for k in range(points):
+            d[k] = rows[k * points + i]
+        evaluate(points, d)
+        for k in range(points):
+            store(v + k * points * place, d[k])
+        v += place
+
+
+cdef inline void output_vector(
+    const int points, const Geometry* g, const float* m, const float* bias, float* y,
+    const float* r, Py_ssize_t rows, Py_ssize_t pixels, const int lanes,
+) noexcept nogil:
+    """Transform one vector of a tile's products, finish and store what is inside."""
+    cdef vec half[(MOST_POINTS - 2) * MOST_POINTS]
+    cdef vec d[MOST_POINTS]
+    cdef vec out[MOST_POINTS - 2]
+    cdef vec b = load(bias)
+    cdef Py_ssize_t place = m_width(g)
+    cdef Py_ssize_t i
+    cdef int k
+    for i in range(g.points):
+        for k in range(points):
+            d[k] = load(m + k * points * place)
+        interpolate(points, d, &half[i], points)
+        m += place
+    for i in range(min(g.tile, rows)):
+        for k in range(points - 2):
+            prefetch_write(y + (points - 2 + k) * g.y[2])
+        interpolate(points, &half[i * points], out, 1)
+        for k in range(points - 2):
+            out[k] = out[k] + b
+            if g.finish.residual and k < pixels:
+                out[k] = out[k] + load_n(r + k * g.r[2], lanes)
+        activate_each(g.finish.code, g.finish.alpha, g.finish.beta, out, points - 2)
+        for k in range(points - 2):
+            if k < pixels:
+                store_n(y + k * g.y[2], out[k], lanes)
+        y += g.y[1]
+        r += g.r[1]
+
+
+cdef inline void input_tile(
+    const int points, const Geometry* g, const float* x, float* v
+) noexcept nogil:
+    """Transform all channels of a tile."""
     cdef Py_ssize_t c = 0
-    cdef int i, j, n
-    while c < g.channels:
-        n = <int>min(<Py_ssize_t>LANES, g.channels - c)
-        for i in range(size):
-            for j in range(size):
-                d[size * i + j] = load_n(x + i * g.x[1] + j * g.x[2] + c, n)
-        for i in range(size):
-            evaluate(size, &d[i], size)
-        for i in range(size):
-            evaluate(size, &d[size * i], 1)
-        for i in range(size * size):
-            store_n(v + i * place + c, d[i], n)
+    while c + LANES <= g.channels:
+        input_vector(points, g, x + c, v + c, LANES)
         c += LANES
+    if c < g.channels:
+        input_vector(points, g, x + c, v + c, <int>(g.channels - c))
 
 
 cdef inline void output_tile(
-    const int size, const Geometry* g, const float* m, Py_ssize_t place,
-    const float* bias, float* y, const float* r, Py_ssize_t rows, Py_ssize_t pixels,
-    Py_ssize_t first, Py_ssize_t last,
+    const int points, const Geometry* g, const float* m, const float* bias, float* y,
+    const float* r, Py_ssize_t rows, Py_ssize_t pixels, Py_ssize_t outputs,
 ) noexcept nogil:
-    """Transform one tile's products, finish and store the outputs inside the image."""
-    cdef vec d[MOST_PLACES]
-    cdef vec half[24]
-    cdef vec out[16]
-    cdef vec b
-    cdef Py_ssize_t c = first
-    cdef int i, j, n
-    while c < last:
-        n = <int>min(<Py_ssize_t>LANES, g.outputs - c)
-        for i in range(size * size):
-            d[i] = load(m + i * place + c)
-        for j in range(size):
-            interpolate(size, &d[j], size, &half[j], size)
-        for i in range(size - 2):
-            interpolate(size, &half[size * i], 1, &out[(size - 2) * i], 1)
-        b = load(bias + c)
-        for i in range(size - 2):
-            for j in range(size - 2):
-                out[(size - 2) * i + j] = out[(size - 2) * i + j] + b
-                if g.finish.residual and i < rows and j < pixels:
-                    out[(size - 2) * i + j] = out[(size - 2) * i + j] + load_n(
-                        r + i * g.r[1] + j * g.r[2] + c, n
-                    )
-        activate_each(
-            g.finish.code, g.finish.alpha, g.finish.beta, out, (size - 2) * (size - 2)
-        )
-        for i in range(size - 2):
-            for j in range(size - 2):
-                if i < rows and j < pixels:
-                    store_n(
-                        y + i * g.y[1] + j * g.y[2] + c, out[(size - 2) * i + j], n
-                    )
+    """Transform that many outputs of a tile."""
+    cdef Py_ssize_t c = 0
+    while c + LANES <= outputs:
+        output_vector(points, g, m + c, bias + c, y + c, r + c, rows, pixels, LANES)
         c += LANES
+    if c < outputs:
+        output_vector(points, g, m + c, bias + c, y + c, r + c, rows, pixels,
+                      <int>(outputs - c))
 
 
 cdef void transform_inputs(
-    const Geometry* g, const float* x, float* v, Py_ssize_t first, Py_ssize_t last,
-    Py_ssize_t base,
+    const Geometry* g, const float* x, float* v, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    """Transform tiles; V's row of a tile is its number less `base`."""
-    cdef Py_ssize_t t, image, i, j, xo
+    """Transform the tiles from `first` to `last`."""
+    cdef Py_ssize_t t, image, i, j, at
     for t in range(first, last):
         j = t % g.across
         i = t // g.across % g.down
         image = t // (g.across * g.down)
-        xo = image * g.x[0] + g.tile * (i * g.x[1] + j * g.x[2])
-        if g.tile == 4:
-            input_tile(6, g, x + xo, v + (t - base) * g.channels, v_place(g))
+        at = image * g.x[0] + g.tile * (i * g.x[1] + j * g.x[2])
+        if g.points == 6:
+            input_tile(6, g, x + at, v)
         else:
-            input_tile(4, g, x + xo, v + (t - base) * g.channels, v_place(g))
+            input_tile(4, g, x + at, v)
+        v += v_tile(g)
 
 
 cdef void products(
@@ -219,7 +258,8 @@ cdef void products(
     """Multiply, for the blocks of outputs from `first` to `last`."""
     cdef Py_ssize_t vectors = m_width(g) // LANES
     cdef Py_ssize_t strips = (tiles + g.mr - 1) // g.mr
-    cdef Py_ssize_t place, block, vector, strip, rows
+    cdef Py_ssize_t line = LINE * g.channels
+    cdef Py_ssize_t place, block, vector, strip, rows, lines, each
     cdef const float* after
     cdef Task task
     cdef Tile run
@@ -230,8 +270,8 @@ cdef void products(
     plain.beta = INFINITY
     plain.residual = 0
     task.r = NULL
-    task.dx = g.channels
-    task.dy = m_width(g)
+    task.dx = v_tile(g)
+    task.dy = m_tile(g)
     task.dr = 0
     task.tap = &NO_TAP
     task.taps = 1
@@ -239,21 +279,23 @@ cdef void products(
     task.bias = NO_BIAS
     task.distant = False
     task.finish = &plain
-    for place in range(g.places):
+    for place in range(g.points * g.points):
         for block in range(first, last):
             vector = block * g.nr
             nr = <int>min(<Py_ssize_t>g.nr, vectors - vector)
             task.w = u + (place * vectors + vector) * LANES * g.channels
             task.outputs = nr * LANES
-            task.x = v + place * v_place(g)
-            task.y = m + place * m_place(g) + vector * LANES
+            task.x = v + place * filled(g.channels)
+            task.y = m + place * m_width(g) + vector * LANES
             after = task.w + nr * LANES * g.channels
             if block + 1 == last:
                 after = u + ((place + 1) * vectors + first * g.nr) * LANES * g.channels
+            # The strips share the next block's lines, one or two for each step.
+            lines = max(1, nr * LANES // LINE)
+            each = 1 if strips >= lines else 2
+            task.apart = line * (each - 1)
             for strip in range(strips):
-                # Two lines a step, so that two strips fetch a block of four vectors.
-                task.ahead = after + min(2 * strip, <Py_ssize_t>nr - 1) * LINE * g.channels
-                task.apart = LINE * g.channels if 2 * strip + 1 < nr else 0
+                task.ahead = after + min(each * strip, lines - each) * line
                 rows = tiles // strips + (1 if strip < tiles % strips else 0)
                 run = TILES[nr][rows]
                 run(&task)
@@ -263,32 +305,32 @@ cdef void products(
 
 cdef void transform_outputs(
     const Geometry* g, char** operand, const float* m, Py_ssize_t first,
-    Py_ssize_t last, Py_ssize_t base, Py_ssize_t first_output, Py_ssize_t last_output,
+    Py_ssize_t last, Py_ssize_t output, Py_ssize_t outputs,
 ) noexcept nogil:
-    """Transform tiles; M's row of a tile is its number less `base`."""
+    """Transform `outputs` channels from `output` on, of the tiles from `first` to `last`."""
     cdef Py_ssize_t t, image, i, j, rows, pixels
-    cdef const float* bias = <const float*>operand[3]
-    cdef const float* products
+    cdef const float* bias = <const float*>operand[3] + output
     cdef const float* r
     cdef float* y
     for t in range(first, last):
         j = t % g.across
         i = t // g.across % g.down
         image = t // (g.across * g.down)
-        y = <float*>operand[0] + image * g.y[0] + g.tile * (i * g.y[1] + j * g.y[2])
+        y = (
+            <float*>operand[0] + output + image * g.y[0]
+            + g.tile * (i * g.y[1] + j * g.y[2])
+        )
         r = (
-            <const float*>operand[4] + image * g.r[0]
+            <const float*>operand[4] + output + image * g.r[0]
             + g.tile * (i * g.r[1] + j * g.r[2])
         )
-        products = m + (t - base) * m_width(g)
         rows = g.rows - g.tile * i
         pixels = g.pixels - g.tile * j
-        if g.tile == 4:
-            output_tile(6, g, products, m_place(g), bias, y, r, rows, pixels,
-                        first_output, last_output)
+        if g.points == 6:
+            output_tile(6, g, m, bias, y, r, rows, pixels, outputs)
         else:
-            output_tile(4, g, products, m_place(g), bias, y, r, rows, pixels,
-                        first_output, last_output)
+            output_tile(4, g, m, bias, y, r, rows, pixels, outputs)
+        m += m_tile(g)
 
 
 cdef void run_winograd(
@@ -296,11 +338,11 @@ cdef void run_winograd(
 ) noexcept nogil:
     cdef const Geometry* g = <const Geometry*>geometry
     cdef Py_ssize_t chunks = (g.tiles + g.chunk - 1) // g.chunk
-    cdef Py_ssize_t blocks = (m_width(g) // LANES + g.nr - 1) // g.nr
-    cdef Py_ssize_t k, first, last, block = 0, end = blocks
+    cdef Py_ssize_t blocks = (filled(g.outputs) // LANES + g.nr - 1) // g.nr
+    cdef Py_ssize_t k, first, last, output, end = blocks, block = 0
     cdef Py_ssize_t chunk = share(chunks, part, parts), stop = share(chunks, part + 1, parts)
-    cdef float* v = <float*>operand[5] + part * g.places * (v_place(g) + m_place(g))
-    cdef float* m = v + g.places * v_place(g)
+    cdef float* v = <float*>operand[5] + part * scratch(g)
+    cdef float* m = v + g.chunk * v_tile(g)
     if chunks == 1:
         chunk, stop = 0, 1
         block = share(blocks, part, parts)
@@ -310,10 +352,11 @@ cdef void run_winograd(
     for k in range(chunk, stop):
         first = g.tiles * k // chunks
         last = g.tiles * (k + 1) // chunks
-        transform_inputs(g, <const float*>operand[1], v, first, last, first)
+        transform_inputs(g, <const float*>operand[1], v, first, last)
         products(g, v, <const float*>operand[2], m, last - first, block, end)
-        transform_outputs(g, operand, m, first, last, first, block * g.nr * LANES,
-                          min(g.outputs, end * g.nr * LANES))
+        output = block * g.nr * LANES
+        transform_outputs(g, operand, m + output, first, last, output,
+                          min(g.outputs, end * g.nr * LANES) - output)
 
 
 def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_ssize_t channels,
@@ -348,7 +391,7 @@ def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_
     cdef Geometry g
     cdef int axis
     g.tile = tile
-    g.places = (tile + 2) * (tile + 2)
+    g.points = tile + 2
     g.tiles = images * down * across
     g.down = down
     g.across = across
@@ -372,23 +415,23 @@ def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_
 
 def scratch_elements(Py_ssize_t tile, Py_ssize_t channels, Py_ssize_t outputs,
                      Py_ssize_t chunk):
-    """Return the floats of V and M of one thread for `chunk` tiles."""
+    """Return the floats of scratch of one thread; the parameters are `winograd`'s."""
     cdef Geometry g
-    cdef Py_ssize_t places = (tile + 2) * (tile + 2)
+    g.points = tile + 2
     g.channels = channels
     g.outputs = outputs
     g.chunk = chunk
-    return places * (v_place(&g) + m_place(&g))
+    return scratch(&g)
 
 
-cdef void transform_vector(
+cdef void pack_vector(
     const Geometry* g, const float* k, Py_ssize_t tap, int lanes, const double* m,
     float* out, Py_ssize_t place,
 ) noexcept nogil:
     """Write G k G^T for one input channel and up to LANES outputs, in float64."""
     cdef double w[9][LANES]
     cdef double half[18][LANES]
-    cdef int size = <int>g.tile + 2
+    cdef int size = <int>g.points
     cdef int i, j, n
     for i in range(9):
         for n in range(LANES):
@@ -427,13 +470,13 @@ def pack_weights(const float[:, :, :, ::1] kernel, const double[:, ::1] g_matrix
     cdef Py_ssize_t channels = kernel.shape[2], outputs = kernel.shape[3]
     cdef Py_ssize_t vectors = (outputs + LANES - 1) // LANES
     cdef Py_ssize_t block, vector, c, width
-    g.tile = g_matrix.shape[0] - 2
+    g.points = g_matrix.shape[0]
     with nogil:
         for block in range((vectors + nr - 1) // nr):
             width = min(<Py_ssize_t>nr, vectors - block * nr)
             for c in range(channels):
                 for vector in range(block * nr, block * nr + width):
-                    transform_vector(
+                    pack_vector(
                         &g, &kernel[0, 0, c, vector * LANES], channels * outputs,
                         <int>min(<Py_ssize_t>LANES, outputs - vector * LANES),
                         &g_matrix[0, 0],

@@ -24,7 +24,7 @@ LEAST_TILES = 6
 longer to read than the products save."""
 
 FEW_TILES = 16
-MANY_WEIGHTS = 1 << 15
+MANY_WEIGHTS = 1 << 17
 """With so few tiles of 4x4 and so many pairs of channels their weights, four times the
 kernel, take longer to read than the products that 2x2 tiles need besides."""
 
