@@ -172,7 +172,7 @@ def winograd_bound(tile, x, kernel, padding):
         (2, (3, 5, 8, 17), 33, ((1, 1), (1, 1))),
         (2, (2, 9, 8, 20), 18, ((0, 0), (0, 0))),
         (2, (1, 6, 6, 130), 31, ((2, 0), (0, 2))),
-        (2, (2, 13, 14, 192), 200, ((1, 1), (1, 1))),
+        (2, (1, 13, 14, 368), 360, ((1, 1), (1, 1))),
     ],
 )
 def test_winograd_stays_within_its_bound(tile, shape, outputs, padding):
