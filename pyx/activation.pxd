@@ -90,14 +90,15 @@ cdef inline vec vexp_sum(vec x, vec rest) noexcept nogil:
 
 cdef inline vec vexp(vec x) noexcept nogil:
     """Return exp(x); infinity from 88.73, zero where the result is not normal."""
+    # Unlike zero, -0.0 changes no number it is added to, and the addition is left out.
     x = vmin(splat(89), vmax(splat(-104), x))
-    return vexp_sum(x, splat(0))
+    return vexp_sum(x, splat(-0.0))
 
 
 cdef inline vec vexpm1(vec x) noexcept nogil:
     """Return exp(x) - 1 without cancellation, for x <= 0."""
     cdef vec r, n
-    cdef vec p = reduced(vmax(splat(-87), x), splat(0), &r, &n)
+    cdef vec p = reduced(vmax(splat(-87), x), splat(-0.0), &r, &n)
     return times_two_to(p * r, n) + (times_two_to(splat(1), n) - splat(1))
 
 

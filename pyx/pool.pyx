@@ -8,8 +8,8 @@ the padded input (a window that ceil mode pushes past the padding counts only up
 
 from libc.math cimport INFINITY
 from simd cimport (
-    LANES, choose, load, load_n, load_part, splat, store, store_n, store_part, unordered,
-    vec, vmax,
+    LANES, choose, load, load_n, load_part, prefetch, splat, store, store_n, store_part,
+    unordered, vec, vmax,
 )
 from step cimport bound, share
 
@@ -32,6 +32,7 @@ cdef struct Geometry:
     Py_ssize_t y[4]
     bint average
     bint count_padding
+    bint distant            # the next tile's inputs are fetched
     Py_ssize_t inside       # output pixels before the first whose window ends outside
 
 
@@ -87,6 +88,9 @@ cdef inline void reduce_tile(
         for h in range(w.count[1]):
             p = x + d * g.dilation[0] * g.x[1] + h * g.dilation[1] * g.x[2]
             for i in range(taps):
+                if g.distant:
+                    for k in range(pixels):
+                        prefetch(p + (k + pixels) * across)
                 for k in range(pixels):
                     v = load(p + k * across) if whole else load_part(p + k * across, n)
                     if average:
@@ -184,11 +188,12 @@ cdef void run_pool(
 
 
 def pool(Py_ssize_t images, Py_ssize_t channels, inner, outer, kernel, stride,
-         dilation, before, after, x, y, bint average, bint count_padding):
+         dilation, before, after, x, y, bint average, bint count_padding, bint distant):
     """Bind max or average pooling.
 
     Operands: output, input. All tuples have three numbers (planes, rows, pixels);
-    `x` and `y` four, the distances between images, planes, rows and pixels.
+    `x` and `y` four, the distances between images, planes, rows and pixels. `distant`
+    says that the input lies beyond the second-level cache.
     """
     cdef Geometry g
     cdef Py_ssize_t last
@@ -208,6 +213,7 @@ def pool(Py_ssize_t images, Py_ssize_t channels, inner, outer, kernel, stride,
         g.y[axis] = y[axis]
     g.average = average
     g.count_padding = count_padding
+    g.distant = distant
     last = g.inner[2] - 1 - (g.kernel[2] - 1) * g.dilation[2]
     g.inside = (last + g.before[2] + g.stride[2]) // g.stride[2] if last >= 0 else 0
     return bound(run_pool, &g, sizeof(g))

@@ -85,7 +85,7 @@ cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
     cdef vec acc[MOST_ROWS][MOST_VECTORS]
     cdef vec b[MOST_VECTORS]
     cdef vec sums[MOST_ROWS * MOST_VECTORS]
-    cdef vec low, high, v
+    cdef vec low, high
     cdef const float* p
     cdef const float* w = t.w
     cdef const float* ahead = t.ahead
@@ -121,16 +121,24 @@ cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
                 p += 1
         low = splat(t.finish.alpha)
         high = splat(t.finish.beta)
-        if t.finish.code > CLAMP or t.outputs < nr * LANES:
+        if t.outputs < nr * LANES:
             for i in range(mr):
                 for j in range(nr):
                     sums[i * nr + j] = acc[i][j]
             finish_tile(sums, mr, nr, t)
-        elif t.finish.residual:
+            continue
+        if t.finish.residual:
             for i in range(mr):
                 for j in range(nr):
-                    v = acc[i][j] + load(t.r + i * t.dr + j * LANES)
-                    store(t.y + i * t.dy + j * LANES, vmin(high, vmax(low, v)))
+                    acc[i][j] = acc[i][j] + load(t.r + i * t.dr + j * LANES)
+        if t.finish.code > CLAMP:
+            for i in range(mr):
+                for j in range(nr):
+                    sums[i * nr + j] = acc[i][j]
+            activate_each(t.finish.code, t.finish.alpha, t.finish.beta, sums, mr * nr)
+            for i in range(mr):
+                for j in range(nr):
+                    store(t.y + i * t.dy + j * LANES, sums[i * nr + j])
         else:
             for i in range(mr):
                 for j in range(nr):

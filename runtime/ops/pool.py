@@ -158,6 +158,7 @@ class _DensePool(SlidingPool, abstract=True):
             (out.strides[0], *_three(out.strides[1:-1], 0)),
             average,
             count_padding,
+            x.spec.nbytes > low.level2_bytes // 2,
         )
         size = "x".join(map(str, window.kernel))
         return Step(kernel, (out, x), f"{'average' if average else 'max'} {size}")
