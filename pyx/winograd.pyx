@@ -200,8 +200,11 @@ cdef inline void output_vector(
             out[k] = out[k] + b
             if g.finish.residual and k < pixels:
                 out[k] = out[k] + load_n(r + k * g.r[2], lanes)
-        activate_each(g.finish.code, g.finish.alpha, g.finish.beta, out, points - 2)
+        if g.finish.code > CLAMP:
+            activate_each(g.finish.code, g.finish.alpha, g.finish.beta, out, points - 2)
         for k in range(points - 2):
+            if g.finish.code <= CLAMP:
+                out[k] = vmin(splat(g.finish.beta), vmax(splat(g.finish.alpha), out[k]))
             if k < pixels:
                 store_n(y + k * g.y[2], out[k], lanes)
         y += g.y[1]
@@ -406,6 +409,9 @@ def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_
         g.r[axis] = r[axis]
     g.mr, g.nr = shape
     g.finish.code, g.finish.alpha, g.finish.beta = finish
+    if g.finish.code == NONE:
+        g.finish.alpha = -INFINITY
+        g.finish.beta = INFINITY
     g.finish.residual = residual
     if not (0 < g.mr <= MOST_ROWS and 0 < g.nr <= MOST_VECTORS
             and g.mr * g.nr + g.nr <= REGISTERS):
