@@ -374,7 +374,7 @@ class Graph:
                 elif kind == "value":
                     operands.append(values[name])
                 else:
-                    operands.append(_precise(self.params[name], precise))
+                    operands.append(_precise(np.asarray(self.params[name]), precise))
             result = node.op.reference(*operands)
             if node.residual:
                 result = result + values[node.residual]

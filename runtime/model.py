@@ -163,7 +163,7 @@ class Model:
         self.isa = kernels.checked_isa(isa) if isa else kernels.ISA
         self.threads = default_threads().count if threads is None else _threads(threads)
         self.precision = precision
-        self._packed = PackedWeights()
+        self._packed = PackedWeights(graph.file)
         self._tuning: Tuning | None = None
         self._optimised: OrderedDict[tuple[str, ...], Graph] = OrderedDict()
         self._plans: OrderedDict[Any, Prepared] = OrderedDict()
@@ -477,7 +477,8 @@ class Model:
         key = tuple(tuple(shapes[entry.name]) for entry in graph.inputs)
         plan = self._prepared(key, None).plan
         with self._lock:
-            weights = {id(a): a for g in self._graphs() for a in g.params.values()}
+            given = [a for g in self._graphs() for a in g.params.values()]
+            weights = {id(a): a for a in given if isinstance(a, np.ndarray)}
             mapped = {k for k, a in weights.items() if _lies_in(a, graph.file)}
             others = {id(a): a for a in (*self._packed.arrays(), *plan.constants)}
         return MemoryPlan(
@@ -654,7 +655,7 @@ def load(
     )
     model = Model(graph, threads=threads, isa=isa, precision=precision)
     if cache is not None:
-        model._packed = CachedWeights(cache, graph.model_id, model.isa)
+        model._packed = CachedWeights(cache, graph, model.isa)
     if tune:
         model._tuning = Tuning(model.isa, graph.model_id, cache)
     return model

@@ -33,16 +33,18 @@ class CachedWeights(PackedWeights):
     ----------
     folder : path
         Where the file is or will be; only writable by whom the models' users trust.
-    model_id : str
-        The model's id.
+    whole : Graph
+        The model's, from a file.
     isa : str
         The instruction set the weights are packed for.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], model_id: str, isa: str) -> None:
-        super().__init__()
+    def __init__(
+        self, folder: str | os.PathLike[str], whole: Graph, isa: str
+    ) -> None:
+        super().__init__(whole.file)
         version = import_module(__name__.partition(".")[0]).__version__
-        self._key = f"{model_id}-{version}-{isa}"
+        self._key = f"{whole.model_id}-{version}-{isa}"
         self.path = Path(folder) / f"{self._key}.h5"
         self._names: dict[int, str] = {}
         self._new: dict[str, tuple[tuple[int, object], Array]] = {}

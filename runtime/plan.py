@@ -18,9 +18,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 
+import numpy as np
+
 from . import kernels, memory
 from .errors import GraphError, ShapeError
 from .graph import Graph, Node
+from .kernels._mapping import MappedFile
 from .kernels._program import ABSOLUTE, ARENA, Program
 from .lowering import Choice, Epilogue, Option
 from .ops.base import Op
@@ -91,22 +94,37 @@ class Question:
     options: tuple[Choice, ...]
 
 
-class PackedWeights:
-    """Weights in the order in which kernels read them, made once and shared."""
+LARGE = 1 << 20
+"""Bytes of packed weights after which pages of the file are worth giving back."""
 
-    def __init__(self) -> None:
+
+class PackedWeights:
+    """Weights in the order in which kernels read them, made once and shared.
+
+    Parameters
+    ----------
+    file : MappedFile, optional
+        Where they come from; its pages are given back to the system as they are packed.
+    """
+
+    def __init__(self, file: MappedFile | None = None) -> None:
         self._made: dict[tuple[int, object], tuple[Array, Array]] = {}
+        self._file = file
 
     def get(self, array: Array, tag: object, pack: Callable[[], Array]) -> Array:
         """Return `pack()`, or what it returned before for this `array` and `tag`."""
         key = (id(array), tag)
         if key not in self._made:
-            self._made[key] = (pack(), array)
+            packed = pack()
+            self._made[key] = (packed, array)
+            if self._file is not None and packed.nbytes >= LARGE:
+                self._file.forget()
         return self._made[key][0]
 
     def arrays(self) -> list[Array]:
         """Return the packed arrays and those they were made of."""
-        return [array for pair in list(self._made.values()) for array in pair]
+        pairs = list(self._made.values())
+        return [a for pair in pairs for a in pair if isinstance(a, np.ndarray)]
 
     def retain(self, arrays: Iterable[Array]) -> None:
         """Forget what was not made of these arrays."""

@@ -25,7 +25,7 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np
 import striate
 from small_nets import any_size, picture, wide
-from striate import Model, kernels
+from striate import Model, kernels, ops
 
 def resident():
     "Return the bytes of memory the process has, the files it has mapped included."
@@ -73,6 +73,35 @@ def test_the_plan_states_what_is_used(tmp_path):
         assert abs(used - plan.total) <= 0.05 * plan.total, (used, plan)
         del model, y
         assert resident() - start - given <= 0.05 * plan.total
+    """
+    run_script(code, str(tmp_path / "net.h5"))
+
+
+@needs_proc
+def test_a_folded_kernel_is_not_kept_beside_its_packed_copy(tmp_path):
+    """Nor are the file's pages, which both are made of."""
+    code = """
+        def folded(channels):
+            graph = striate.Graph()
+            x = graph.input("x", ("N", 8, 8, channels))
+            for layer in range(6):
+                kernel = np.ones((1, 1, channels, channels), np.float32)
+                x = graph.add(ops.Conv(), x, kernel=kernel)
+                ones = np.ones(channels, np.float32)
+                moments = {k: ones for k in ("gamma", "beta", "mean", "variance")}
+                x = graph.add(ops.BatchNorm(), x, **moments)
+            graph.output(x)
+            return graph
+
+        path = sys.argv[2]
+        striate.save(folded(1024), path)
+        warm(folded(64))
+        start = resident()
+        model = striate.load(path, threads=1)
+        x = np.ones((1, 8, 8, 1024), np.float32)
+        model(x)
+        packed = 6 * 4 * 1024**2
+        assert packed <= resident() - start <= 1.2 * packed, resident() - start
     """
     run_script(code, str(tmp_path / "net.h5"))
 

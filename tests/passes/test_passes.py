@@ -108,6 +108,20 @@ def test_two_batch_norms_in_a_row():
     unchanged(graph, passes.fold_batch_norm(graph), (1, 6, 6, 3))
 
 
+def test_a_folded_kernel_is_no_array_until_it_is_read():
+    graph, x = start(6, 6, 3)
+    kernel, weights = normal(3, 3, 3, 5), norm(5)
+    x = graph.add(ops.Conv(), x, kernel=kernel, name="c")
+    graph.output(graph.add(ops.BatchNorm(), x, name="n", **weights))
+    folded = passes.fold_batch_norm(graph).params["n/kernel"]
+    assert not isinstance(folded, np.ndarray)
+    assert (folded.shape, folded.dtype) == (kernel.shape, kernel.dtype)
+    variance = weights["variance"].astype(float)
+    scale = weights["gamma"] / np.sqrt(variance + ops.BatchNorm().epsilon)
+    wanted = (kernel * scale.astype(float)).astype(np.float32)
+    np.testing.assert_array_equal(np.asarray(folded), wanted)
+
+
 def test_a_shared_kernel_is_folded_for_one_layer_only():
     graph, x = start(6, 6, 3)
     first = graph.add(ops.Conv(), x, kernel=normal(3, 3, 3, 3), name="a")
