@@ -39,9 +39,7 @@ class CachedWeights(PackedWeights):
         The instruction set the weights are packed for.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str], whole: Graph, isa: str
-    ) -> None:
+    def __init__(self, folder: str | os.PathLike[str], whole: Graph, isa: str) -> None:
         super().__init__(whole.file)
         version = import_module(__name__.partition(".")[0]).__version__
         self._key = f"{whole.model_id}-{version}-{isa}"

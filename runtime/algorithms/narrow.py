@@ -108,7 +108,7 @@ def narrow(
 
     # Axes: planes, rows, columns, elements that follow each other, outputs; then rows
     # go before the outputs, in the order of the K loop.
-    weight = np.asarray(kernel).reshape((1,) * (5 - kernel.ndim) + kernel.shape)
+    weight: Array = np.asarray(kernel).reshape((1,) * (5 - kernel.ndim) + kernel.shape)
     steps = [0] * (5 - kernel.ndim) + [
         d * s for d, s in zip(dilation, x.strides[1:-1], strict=True)
     ]

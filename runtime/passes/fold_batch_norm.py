@@ -99,7 +99,9 @@ def _folded(graph: Graph, layer: Node, norm: Node) -> tuple[Node, dict[str, Arra
     bias = graph.params[tensor] if tensor else 0.0
     scaled: Any = FoldedKernel(kernel, _across(scale, layer, kernel))
     added = {
-        f"{norm.name}/kernel": scaled if type(layer.op) in PACKED else np.asarray(scaled),
+        f"{norm.name}/kernel": (
+            scaled if isinstance(layer.op, PACKED) else np.asarray(scaled)
+        ),
         f"{norm.name}/bias": ((bias - mean) * scale + beta).astype(np.float32),
     }
     params = {name.rpartition("/")[2]: name for name in added}
