@@ -11,9 +11,10 @@ these are compared:
   (unless it refuses that), and out of the network that is made of the export again.
 
 Rounding errors of a network cannot be bounded usefully in advance. So the reference
-runs in float32 too, on feeds that are off by a little, and a value may be off by
-`SPREAD` times what that one is off, or by some units in the last place of the largest
-number on the way to it, where that one is off by less.
+runs in float32 too, on feeds that are off by a little and with every layer's result off
+by what rounding its largest operand would do, and a value may be off by `SPREAD` times
+what that one is off, or by some units in the last place of the largest number on the
+way to it, where that one is off by less.
 """
 
 import argparse
@@ -42,7 +43,10 @@ The order of the sums differs, and Winograd's products are larger than their res
 DISTURBANCE = 2.0**-20
 """By how much feeds are changed to see how much a network enlarges errors."""
 
-FLOOR = 64 * 2.0**-24
+UNIT = 2.0**-24
+"""Half a unit in the last place of one."""
+
+FLOOR = 64 * UNIT
 """Of the largest number on the way to a value: what it may be off in any case."""
 
 CACHES = (1 << 11, 1 << 13, 1 << 15, 1 << 20)
@@ -80,7 +84,7 @@ def _check(graph, feeds, d):
     names = [value for node in graph.nodes for value in node.outputs]
     precise = {name: x.astype(np.float64) for name, x in feeds.items()}
     wanted = graph.reference(precise, names)
-    rounded = graph.reference(disturbed(feeds), names)
+    rounded = disturbed_reference(graph, feeds)
     with Model(graph, threads=2) as model:
         model._poison = True
         alone = run(model, feeds, 1)
@@ -133,22 +137,33 @@ def run(model, feeds, threads):
     return model.run(feeds)
 
 
-def disturbed(feeds):
-    """Return feeds that are off by up to `DISTURBANCE` of the largest."""
+def disturbed_reference(graph, feeds):
+    """Return all values in float32, with every layer off by a little."""
     rng = np.random.default_rng(1)
-    return {
-        name: x
-        + np.float32(DISTURBANCE * np.abs(x).max(initial=0))
-        * rng.uniform(-1, 1, x.shape).astype(np.float32)
-        for name, x in feeds.items()
-    }
+
+    def near(x, size):
+        if x.dtype.kind != "f" or not np.isfinite(size):
+            return x
+        return x + np.float32(size) * rng.uniform(-1, 1, x.shape).astype(np.float32)
+
+    values = {n: near(x, DISTURBANCE * greatest(x)) for n, x in feeds.items()}
+    for node in graph.nodes:
+        graph.evaluate([node], values)
+        size = UNIT * max(
+            greatest(values[name]) for name in (*node.reads, *node.outputs)
+        )
+        values |= {name: near(values[name], size) for name in node.outputs}
+    return values
+
+
+def greatest(x):
+    """Return the largest finite magnitude."""
+    return np.abs(x[np.isfinite(x)]).max(initial=0)
 
 
 def largest_so_far(graph, values):
     """Return for each value the largest number among it and what it depends on."""
-    largest = {
-        name: np.abs(x[np.isfinite(x)]).max(initial=0) for name, x in values.items()
-    }
+    largest = {name: greatest(x) for name, x in values.items()}
     for node in graph.nodes:
         before = [largest[name] for name in node.reads]
         largest |= {name: max(largest[name], *before, 0) for name in node.outputs}
