@@ -1,7 +1,7 @@
-"""3x3 convolution by Winograd's minimal filtering, F(4x4, 3x3) and F(2x2, 3x3).
+"""3x3 convolution by Winograd's minimal filtering, of stride one and two.
 
-A 4x4 tile of outputs depends on 6x6 inputs. Evaluated as a product of polynomials at
-six points, the tile costs 36 products where the definition needs 144:
+F(4x4, 3x3): a 4x4 tile of outputs depends on 6x6 inputs. Evaluated as a product of
+polynomials at six points, the tile costs 36 products where the definition needs 144:
 
     Y = A^T [ (G g G^T) * (B^T d B) ] A        (* element by element)
 
@@ -20,10 +20,21 @@ The points are 0, +-a, +-b and infinity with a = 5/8, b = 3/2. The usual a = 1, 
 is as cheap and rounds three times worse; for these, a**2, b**2 and all the sums of them
 that appear are exact in float32.
 
-A 2x2 tile takes the four points 0, +-1 and infinity: 16 products instead of 36, and
+F(2x2, 3x3) takes the four points 0, +-1 and infinity: 16 products instead of 36, and
 weights 16/9 of the kernel's size where the larger tile makes them four times as large.
 It serves small images, of which the larger tile would waste much and whose weights
 take longer to read than to multiply.
+
+With a stride of two the outer taps meet only even inputs and the inner tap only odd
+ones. Two outputs depend on five inputs; the outer taps are a polynomial of two terms,
+which takes the points 0, 1 and infinity:
+
+    y0 = (d0 - d2) g0 + d1 g1 + d2 (g0 + g2)
+    y1 = (d4 - d2) g2 + d3 g1 + d2 (g0 + g2)
+
+So a 2x2 tile costs 25 products instead of 36, transforms that only add, and weights
+25/9 of the kernel's size. The first two products of an output have no other use: the
+matrix product adds them, and M has 3x3 places, the sums over one, two or four of V's.
 
 All phases are done for a chunk of tiles whose V and M stay in the cache, each thread
 its own chunks. Where all tiles are one chunk the threads share out the output channels;
@@ -53,14 +64,17 @@ POINTS = {2: (1.0,), 4: (0.625, 1.5)}
 
 cdef enum:
     MOST_POINTS = 6
+    MOST_TAPS = 4
 
-cdef Py_ssize_t NO_TAP = 0
 cdef float NO_BIAS[4 * 16]
 
 
 cdef struct Geometry:
     Py_ssize_t tile         # outputs of a tile along a side: 2 or 4
-    Py_ssize_t points       # its inputs along a side
+    Py_ssize_t stride
+    Py_ssize_t points       # inputs of a tile along a side, and places of V
+    Py_ssize_t sums         # places of M along a side
+    Py_ssize_t edge[MOST_POINTS + 1]    # place i of M adds V's from edge[i] to edge[i + 1]
     Py_ssize_t tiles        # in all images
     Py_ssize_t down         # tiles of an image, by axis
     Py_ssize_t across
@@ -94,7 +108,7 @@ cdef inline Py_ssize_t m_width(const Geometry* g) noexcept nogil:
 
 cdef inline Py_ssize_t m_tile(const Geometry* g) noexcept nogil:
     """Return the distance from one tile to the next in M."""
-    return g.points * g.points * m_width(g) + LANES
+    return g.sums * g.sums * m_width(g) + LANES
 
 
 cdef inline Py_ssize_t scratch(const Geometry* g) noexcept nogil:
@@ -107,6 +121,10 @@ cdef inline void evaluate(const int points, vec* d) noexcept nogil:
     cdef vec d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3]
     cdef vec d4, d5, even, odd
     cdef vec aa = splat(0.390625), bb = splat(2.25)
+    if points == 5:
+        d[0] = d0 - d2
+        d[4] = d[4] - d2
+        return
     if points == 4:
         d[0] = d2 - d0
         d[1] = d2 + d1
@@ -128,12 +146,16 @@ cdef inline void evaluate(const int points, vec* d) noexcept nogil:
 
 
 cdef inline void interpolate(
-    const int points, const vec* m, vec* y, Py_ssize_t step
+    const int sums, const vec* m, vec* y, Py_ssize_t step
 ) noexcept nogil:
-    """Write A^T m, `step` apart: two outputs less than there are products."""
+    """Write A^T m, `step` apart: the outputs along a side from as many sums."""
     cdef vec sum_a = m[1] + m[2], difference_a = m[1] - m[2]
     cdef vec sum_b, difference_b
-    if points == 4:
+    if sums == 3:
+        y[0] = m[0] + m[1]
+        y[step] = sum_a
+        return
+    if sums == 4:
         y[0] = m[0] + sum_a
         y[step] = difference_a + m[3]
         return
@@ -148,9 +170,10 @@ cdef inline void interpolate(
 
 
 cdef inline void input_vector(
-    const int points, const Geometry* g, const float* x, float* v, const int lanes
+    const int points, const int apart, const Geometry* g, const float* x, float* v,
+    const int lanes,
 ) noexcept nogil:
-    """Transform one vector of channels of a tile."""
+    """Transform one vector of channels of a tile; the next one is `apart` pixels on."""
     cdef vec rows[MOST_POINTS * MOST_POINTS]
     cdef vec d[MOST_POINTS]
     cdef Py_ssize_t place = filled(g.channels)
@@ -160,8 +183,8 @@ cdef inline void input_vector(
     for i in range(g.points):
         for k in range(points):
             d[k] = load_n(x + k * g.x[2], lanes)
-        for k in range(2, points):
-            prefetch(x + (points - 2 + k) * g.x[2])
+        for k in range(points - apart, points):
+            prefetch(x + (apart + k) * g.x[2])
         evaluate(points, d)
         for k in range(points):
             rows[i * points + k] = d[k]
@@ -176,8 +199,8 @@ cdef inline void input_vector(
 
 
 cdef inline void output_vector(
-    const int points, const Geometry* g, const float* m, const float* bias, float* y,
-    const float* r, Py_ssize_t rows, Py_ssize_t pixels, const int lanes,
+    const int tile, const int sums, const Geometry* g, const float* m, const float* bias,
+    float* y, const float* r, Py_ssize_t rows, Py_ssize_t pixels, const int lanes,
 ) noexcept nogil:
     """Transform one vector of a tile's products, finish and store what is inside."""
     cdef vec half[(MOST_POINTS - 2) * MOST_POINTS]
@@ -187,22 +210,22 @@ cdef inline void output_vector(
     cdef Py_ssize_t place = m_width(g)
     cdef Py_ssize_t i
     cdef int k
-    for i in range(g.points):
-        for k in range(points):
-            d[k] = load(m + k * points * place)
-        interpolate(points, d, &half[i], points)
+    for i in range(g.sums):
+        for k in range(sums):
+            d[k] = load(m + k * sums * place)
+        interpolate(sums, d, &half[i], sums)
         m += place
     for i in range(min(g.tile, rows)):
-        for k in range(points - 2):
-            prefetch_write(y + (points - 2 + k) * g.y[2])
-        interpolate(points, &half[i * points], out, 1)
-        for k in range(points - 2):
+        for k in range(tile):
+            prefetch_write(y + (tile + k) * g.y[2])
+        interpolate(sums, &half[i * sums], out, 1)
+        for k in range(tile):
             out[k] = out[k] + b
             if g.finish.residual and k < pixels:
                 out[k] = out[k] + load_n(r + k * g.r[2], lanes)
         if g.finish.code > CLAMP:
-            activate_each(g.finish.code, g.finish.alpha, g.finish.beta, out, points - 2)
-        for k in range(points - 2):
+            activate_each(g.finish.code, g.finish.alpha, g.finish.beta, out, tile)
+        for k in range(tile):
             if g.finish.code <= CLAMP:
                 out[k] = vmin(splat(g.finish.beta), vmax(splat(g.finish.alpha), out[k]))
             if k < pixels:
@@ -212,28 +235,28 @@ cdef inline void output_vector(
 
 
 cdef inline void input_tile(
-    const int points, const Geometry* g, const float* x, float* v
+    const int points, const int apart, const Geometry* g, const float* x, float* v
 ) noexcept nogil:
     """Transform all channels of a tile."""
     cdef Py_ssize_t c = 0
     while c + LANES <= g.channels:
-        input_vector(points, g, x + c, v + c, LANES)
+        input_vector(points, apart, g, x + c, v + c, LANES)
         c += LANES
     if c < g.channels:
-        input_vector(points, g, x + c, v + c, <int>(g.channels - c))
+        input_vector(points, apart, g, x + c, v + c, <int>(g.channels - c))
 
 
 cdef inline void output_tile(
-    const int points, const Geometry* g, const float* m, const float* bias, float* y,
-    const float* r, Py_ssize_t rows, Py_ssize_t pixels, Py_ssize_t outputs,
+    const int tile, const int sums, const Geometry* g, const float* m, const float* bias,
+    float* y, const float* r, Py_ssize_t rows, Py_ssize_t pixels, Py_ssize_t outputs,
 ) noexcept nogil:
     """Transform that many outputs of a tile."""
     cdef Py_ssize_t c = 0
     while c + LANES <= outputs:
-        output_vector(points, g, m + c, bias + c, y + c, r + c, rows, pixels, LANES)
+        output_vector(tile, sums, g, m + c, bias + c, y + c, r + c, rows, pixels, LANES)
         c += LANES
     if c < outputs:
-        output_vector(points, g, m + c, bias + c, y + c, r + c, rows, pixels,
+        output_vector(tile, sums, g, m + c, bias + c, y + c, r + c, rows, pixels,
                       <int>(outputs - c))
 
 
@@ -246,12 +269,24 @@ cdef void transform_inputs(
         j = t % g.across
         i = t // g.across % g.down
         image = t // (g.across * g.down)
-        at = image * g.x[0] + g.tile * (i * g.x[1] + j * g.x[2])
+        at = image * g.x[0] + g.stride * g.tile * (i * g.x[1] + j * g.x[2])
         if g.points == 6:
-            input_tile(6, g, x + at, v)
+            input_tile(6, 4, g, x + at, v)
+        elif g.points == 5:
+            input_tile(5, 4, g, x + at, v)
         else:
-            input_tile(4, g, x + at, v)
+            input_tile(4, 2, g, x + at, v)
         v += v_tile(g)
+
+
+cdef Py_ssize_t taps_of(const Geometry* g, Py_ssize_t place, Py_ssize_t* tap) noexcept nogil:
+    """Write the offsets in V of the places that one of M adds; return how many."""
+    cdef Py_ssize_t i = place // g.sums, j = place % g.sums, taps = 0, p, q
+    for p in range(g.edge[i], g.edge[i + 1]):
+        for q in range(g.edge[j], g.edge[j + 1]):
+            tap[taps] = (p * g.points + q) * filled(g.channels)
+            taps += 1
+    return taps
 
 
 cdef void products(
@@ -261,8 +296,8 @@ cdef void products(
     """Multiply, for the blocks of outputs from `first` to `last`."""
     cdef Py_ssize_t vectors = m_width(g) // LANES
     cdef Py_ssize_t strips = (tiles + g.mr - 1) // g.mr
-    cdef Py_ssize_t line = LINE * g.channels
-    cdef Py_ssize_t place, block, vector, strip, rows, lines, each
+    cdef Py_ssize_t tap[MOST_TAPS]
+    cdef Py_ssize_t place, block, vector, strip, rows, lines, each, line
     cdef const float* after
     cdef Task task
     cdef Tile run
@@ -276,23 +311,24 @@ cdef void products(
     task.dx = v_tile(g)
     task.dy = m_tile(g)
     task.dr = 0
-    task.tap = &NO_TAP
-    task.taps = 1
+    task.tap = tap
     task.run = g.channels
     task.bias = NO_BIAS
     task.distant = False
     task.finish = &plain
-    for place in range(g.points * g.points):
+    for place in range(g.sums * g.sums):
+        task.taps = taps_of(g, place, tap)
+        line = LINE * g.channels * task.taps
         for block in range(first, last):
             vector = block * g.nr
             nr = <int>min(<Py_ssize_t>g.nr, vectors - vector)
-            task.w = u + (place * vectors + vector) * LANES * g.channels
+            task.w = u + vector * LANES * g.channels * task.taps
             task.outputs = nr * LANES
-            task.x = v + place * filled(g.channels)
+            task.x = v
             task.y = m + place * m_width(g) + vector * LANES
-            after = task.w + nr * LANES * g.channels
+            after = task.w + nr * LANES * g.channels * task.taps
             if block + 1 == last:
-                after = u + ((place + 1) * vectors + first * g.nr) * LANES * g.channels
+                after = u + (vectors * task.taps + first * g.nr) * LANES * g.channels
             # The strips share the next block's lines, one or two for each step.
             lines = max(1, nr * LANES // LINE)
             each = 1 if strips >= lines else 2
@@ -304,6 +340,7 @@ cdef void products(
                 run(&task)
                 task.x += rows * task.dx
                 task.y += rows * task.dy
+        u += vectors * LANES * g.channels * task.taps
 
 
 cdef void transform_outputs(
@@ -329,10 +366,12 @@ cdef void transform_outputs(
         )
         rows = g.rows - g.tile * i
         pixels = g.pixels - g.tile * j
-        if g.points == 6:
-            output_tile(6, g, m, bias, y, r, rows, pixels, outputs)
+        if g.sums == 6:
+            output_tile(4, 6, g, m, bias, y, r, rows, pixels, outputs)
+        elif g.sums == 4:
+            output_tile(2, 4, g, m, bias, y, r, rows, pixels, outputs)
         else:
-            output_tile(4, g, m, bias, y, r, rows, pixels, outputs)
+            output_tile(2, 3, g, m, bias, y, r, rows, pixels, outputs)
         m += m_tile(g)
 
 
@@ -362,8 +401,23 @@ cdef void run_winograd(
                           min(g.outputs, end * g.nr * LANES) - output)
 
 
-def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_ssize_t channels,
-             Py_ssize_t outputs, Py_ssize_t chunk, x, y, r, shape, finish,
+cdef int set_tile(Geometry* g, Py_ssize_t tile, Py_ssize_t stride) except -1:
+    """Set what follows from the tile and the stride."""
+    cdef Py_ssize_t i
+    if (tile, stride) not in ((2, 1), (4, 1), (2, 2)):
+        raise ValueError(f"no tile of {tile} for a stride of {stride}")
+    g.tile = tile
+    g.stride = stride
+    g.points = stride * (tile - 1) + 3
+    g.sums = 3 if stride == 2 else g.points
+    for i in range(g.sums + 1):
+        g.edge[i] = i
+    if stride == 2:
+        g.edge[1], g.edge[2], g.edge[3] = 2, 3, 5
+
+
+def winograd(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t images, down, across, rows, pixels,
+             Py_ssize_t channels, Py_ssize_t outputs, Py_ssize_t chunk, x, y, r, shape, finish,
              bint residual):
     """Bind the convolution.
 
@@ -374,6 +428,8 @@ def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_
     ----------
     tile : int
         Outputs of a tile along a side, 2 or 4.
+    stride : int
+        1, or 2 with a tile of 2.
     images, down, across : int
         How many images there are, and tiles in each.
     rows, pixels : int
@@ -393,8 +449,7 @@ def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_
     """
     cdef Geometry g
     cdef int axis
-    g.tile = tile
-    g.points = tile + 2
+    set_tile(&g, tile, stride)
     g.tiles = images * down * across
     g.down = down
     g.across = across
@@ -419,11 +474,11 @@ def winograd(Py_ssize_t tile, Py_ssize_t images, down, across, rows, pixels, Py_
     return bound(run_winograd, &g, sizeof(g))
 
 
-def scratch_elements(Py_ssize_t tile, Py_ssize_t channels, Py_ssize_t outputs,
-                     Py_ssize_t chunk):
+def scratch_elements(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t channels,
+                     Py_ssize_t outputs, Py_ssize_t chunk):
     """Return the floats of scratch of one thread; the parameters are `winograd`'s."""
     cdef Geometry g
-    g.points = tile + 2
+    set_tile(&g, tile, stride)
     g.channels = channels
     g.outputs = outputs
     g.chunk = chunk
@@ -432,13 +487,17 @@ def scratch_elements(Py_ssize_t tile, Py_ssize_t channels, Py_ssize_t outputs,
 
 cdef void pack_vector(
     const Geometry* g, const float* k, Py_ssize_t tap, int lanes, const double* m,
-    float* out, Py_ssize_t place,
+    float* out, const Py_ssize_t* to,
 ) noexcept nogil:
-    """Write G k G^T for one input channel and up to LANES outputs, in float64."""
+    """Write G k G^T for one input channel and up to LANES outputs, in float64.
+
+    The value at place i is written `to[i]` behind `out`.
+    """
     cdef double w[9][LANES]
-    cdef double half[18][LANES]
+    cdef double half[3 * MOST_POINTS][LANES]
     cdef int size = <int>g.points
     cdef int i, j, n
+    cdef float* u
     for i in range(9):
         for n in range(LANES):
             w[i][n] = k[i * tap + n] if n < lanes else 0
@@ -451,44 +510,54 @@ cdef void pack_vector(
                 )
     for i in range(size):
         for j in range(size):
+            u = out + to[i * size + j]
             for n in range(LANES):
-                out[n] = <float>(
+                u[n] = <float>(
                     half[3 * i][n] * m[3 * j] + half[3 * i + 1][n] * m[3 * j + 1]
                     + half[3 * i + 2][n] * m[3 * j + 2]
                 )
-            out += place
 
 
-def pack_weights(const float[:, :, :, ::1] kernel, const double[:, ::1] g_matrix, int nr,
-                 float[::1] out):
+def pack_weights(const float[:, :, :, ::1] kernel, const double[:, ::1] g_matrix,
+                 Py_ssize_t tile, Py_ssize_t stride, int nr, float[::1] out):
     """Write U in the order in which the products read it.
 
     Parameters
     ----------
     kernel : array of shape (3, 3, channels, outputs)
-    g_matrix : array of shape (tile + 2, 3)
+    g_matrix : array of shape (points, 3)
         G: evaluates a kernel at the points.
+    tile, stride : int
+        As in `winograd`.
     nr : int
         Vectors of outputs of a register tile.
-    out : array of (tile + 2)^2 * channels * outputs, these filled up to whole vectors
+    out : array of points^2 * channels * outputs, these filled up to whole vectors
     """
     cdef Geometry g
     cdef Py_ssize_t channels = kernel.shape[2], outputs = kernel.shape[3]
     cdef Py_ssize_t vectors = (outputs + LANES - 1) // LANES
-    cdef Py_ssize_t block, vector, c, width
-    g.points = g_matrix.shape[0]
+    cdef Py_ssize_t tap[MOST_TAPS]
+    cdef Py_ssize_t to[MOST_POINTS * MOST_POINTS]
+    cdef Py_ssize_t block, start, width, vector, c, place, taps, t, before
+    set_tile(&g, tile, stride)
+    g.channels = LANES
     with nogil:
         for block in range((vectors + nr - 1) // nr):
-            width = min(<Py_ssize_t>nr, vectors - block * nr)
+            start = block * nr
+            width = min(<Py_ssize_t>nr, vectors - start)
+            before = 0
+            for place in range(g.sums * g.sums):
+                taps = taps_of(&g, place, tap)
+                for t in range(taps):
+                    to[tap[t] // LANES] = LANES * channels * (
+                        before * vectors + start * taps + t * width
+                    )
+                before += taps
             for c in range(channels):
-                for vector in range(block * nr, block * nr + width):
+                for vector in range(width):
                     pack_vector(
-                        &g, &kernel[0, 0, c, vector * LANES], channels * outputs,
-                        <int>min(<Py_ssize_t>LANES, outputs - vector * LANES),
-                        &g_matrix[0, 0],
-                        &out[
-                            (block * nr * channels + c * width + vector - block * nr)
-                            * LANES
-                        ],
-                        vectors * LANES * channels,
+                        &g, &kernel[0, 0, c, (start + vector) * LANES],
+                        channels * outputs,
+                        <int>min(<Py_ssize_t>LANES, outputs - (start + vector) * LANES),
+                        &g_matrix[0, 0], &out[(c * width + vector) * LANES], to,
                     )

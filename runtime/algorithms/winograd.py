@@ -28,16 +28,35 @@ MANY_WEIGHTS = 1 << 17
 """With so few tiles of 4x4 and so many pairs of channels their weights, four times the
 kernel, take longer to read than the products that 2x2 tiles need besides."""
 
+LEAST_STRIDED_TILES = 16
+LEAST_STRIDED_CHANNELS = 32
+LEAST_STRIDED_PAIRS = 1 << 12
+"""A stride of two saves less: more of both, and pairs of channels, have to share it."""
 
-def winograd_tile(out: Spec, kernel: Spec) -> int:
+MOST_STRIDED_PRODUCTS = 0.87
+"""Share of the definition's products that whole tiles may need and still pay."""
+
+STRIDED = (
+    (1.0, 0.0, 0.0),
+    (0.0, 1.0, 0.0),
+    (1.0, 0.0, 1.0),
+    (0.0, 1.0, 0.0),
+    (0.0, 0.0, 1.0),
+)
+"""G for a stride of two: the outer taps at 0, 1 and infinity, the inner one between."""
+
+
+def winograd_tile(out: Spec, kernel: Spec, stride: int) -> int:
     """Return how many outputs a tile should have along a side; 0 for no tiles.
 
     Parameters
     ----------
     out : Spec
-        The result of a convolution of stride one, batch first.
+        The result of the convolution, batch first.
     kernel : Spec
         The weights.
+    stride : int
+        Along both axes, 1 or 2.
     """
     if out.rank != 4 or kernel.shape[:2] != (3, 3):
         return 0
@@ -45,20 +64,31 @@ def winograd_tile(out: Spec, kernel: Spec) -> int:
     channels = kernel.shape[2]
     if min(channels, outputs) < LEAST_CHANNELS:
         return 0
+    small = -(-rows // 2) * -(-pixels // 2)
+    if stride == 2:
+        pays = (
+            small >= LEAST_STRIDED_TILES
+            and min(channels, outputs) >= LEAST_STRIDED_CHANNELS
+            and channels * outputs >= LEAST_STRIDED_PAIRS
+            and 25 * small <= MOST_STRIDED_PRODUCTS * 9 * rows * pixels
+        )
+        return 2 if pays else 0
     large = -(-rows // 4) * -(-pixels // 4)
     if large > FEW_TILES or (
         large >= LEAST_TILES and channels * outputs < MANY_WEIGHTS
     ):
         return 4
-    return 2 if -(-rows // 2) * -(-pixels // 2) >= LEAST_TILES else 0
+    return 2 if small >= LEAST_TILES else 0
 
 
-def winograd_halo(tile: int, x: Spec, counts: Shape, padding: Padding) -> Halo:
+def winograd_halo(
+    tile: int, stride: int, x: Spec, counts: Shape, padding: Padding
+) -> Halo:
     """Return the zeros that whole tiles of outputs reach into."""
     return (
         (0, 0),
         *(
-            (before, max(0, -(-count // tile) * tile + 2 - before - n))
+            (before, max(0, (-(-count // tile) * tile - 1) * stride + 3 - before - n))
             for n, count, (before, _) in zip(x.spatial, counts, padding, strict=True)
         ),
         (0, 0),
@@ -68,6 +98,7 @@ def winograd_halo(tile: int, x: Spec, counts: Shape, padding: Padding) -> Halo:
 def winograd(
     low: Lowering,
     tile: int,
+    stride: int,
     out: View,
     x: View,
     kernel: Array,
@@ -81,6 +112,8 @@ def winograd(
     ----------
     tile : int
         From `winograd_tile`.
+    stride : int
+        Along both axes, 1 or 2.
     x : View
         With at least `winograd_halo` around it.
     kernel : Array
@@ -91,19 +124,22 @@ def winograd(
     n, rows, pixels, _ = out.shape
     down, across = -(-rows // tile), -(-pixels // tile)
     tiles = n * down * across
-    places = 4 * (tile + 2) ** 2
-    per_tile, weights = places * (channels + outputs), places * channels * outputs
-    chunk = chunk_tiles(tiles, per_tile, weights, low.level2_bytes)
+    points = (tile - 1) * stride + 3
+    sums = 3 if stride == 2 else points
+    per_tile = 4 * (points**2 * channels + sums**2 * outputs)
+    weights = 4 * points**2 * channels * outputs
+    chunk = chunk_tiles(tiles, stride, per_tile, weights, low.level2_bytes)
     vectors = -(-outputs // module.lanes)
     line = 4 * module.lanes * channels
     in_cache = max(1, low.level1_bytes * 2 // 3 // line)
     shared = vectors if chunk < tiles else -(-vectors // 2)
     product = f"{channels}x{outputs}"
     mr, nr = chosen_tile(low, product, chunk, shared, module, in_cache)
-    elements = module.scratch_elements(tile, channels, outputs, chunk)
+    elements = module.scratch_elements(tile, stride, channels, outputs, chunk)
     residual = epilogue.residual
     step = module.winograd(
         tile,
+        stride,
         n,
         down,
         across,
@@ -126,8 +162,8 @@ def winograd(
     x = replace(x, offset=x.offset - start)
     packed = low.packed(
         kernel,
-        ("winograd", tile, nr),
-        lambda: transformed(low, tile, kernel, vectors, nr),
+        ("winograd", tile, stride, nr),
+        lambda: transformed(low, tile, stride, kernel, vectors, nr),
     )
 
     def pack_bias() -> Array:
@@ -137,18 +173,24 @@ def winograd(
 
     b = low.packed(kernel if bias is None else bias, "winograd bias", pack_bias)
     scratch = low.scratch(low.threads * elements)
-    name = fused(f"winograd F({tile}x{tile}) {mr}x{nr}", epilogue)
+    strided = " stride 2" if stride == 2 else ""
+    name = fused(f"winograd F({tile}x{tile}){strided} {mr}x{nr}", epilogue)
     return Step(step, (out, x, packed, b, residual or out, scratch), name)
 
 
-def chunk_tiles(tiles: int, per_tile: int, weights: int, level2_bytes: int) -> int:
+def chunk_tiles(
+    tiles: int, stride: int, per_tile: int, weights: int, level2_bytes: int
+) -> int:
     """Return how many tiles to do together; all of them if there are few.
 
     V and M of a chunk, `per_tile` bytes a tile, should stay in the second-level cache,
     but a chunk must be large enough that reading the transformed weights again for each
-    costs little.
+    costs little. With a stride of two most of a tile is V, which the threads should not
+    each make: two chunks, where that does not double the reading of large weights.
     """
     fit = max(28, level2_bytes // per_tile)
+    if stride == 2:
+        fit = max(28, min(fit, -(-tiles // 2)))
     if tiles <= (fit if weights <= 4 * level2_bytes else 2 * fit):
         return tiles
     chunks = -(-tiles // fit)
@@ -157,14 +199,14 @@ def chunk_tiles(tiles: int, per_tile: int, weights: int, level2_bytes: int) -> i
 
 
 def transformed(
-    low: Lowering, tile: int, kernel: Array, vectors: int, nr: int
+    low: Lowering, tile: int, stride: int, kernel: Array, vectors: int, nr: int
 ) -> Array:
     """Return G g G^T of every kernel, packed for the products of each place."""
     module = low.load("winograd")
-    places = (tile + 2) ** 2
-    packed = aligned_zeros(places * vectors * module.lanes * kernel.shape[2])
-    g = interpolation(module.POINTS[tile])
-    module.pack_weights(np.ascontiguousarray(kernel, np.float32), g, nr, packed)
+    g = np.array(STRIDED) if stride == 2 else interpolation(module.POINTS[tile])
+    packed = aligned_zeros(len(g) ** 2 * vectors * module.lanes * kernel.shape[2])
+    flat = np.ascontiguousarray(kernel, np.float32)
+    module.pack_weights(flat, g, tile, stride, nr, packed)
     return packed
 
 

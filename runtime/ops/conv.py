@@ -123,7 +123,7 @@ class Conv(Op):
         counts = output_size(x.spatial, span, stride, padding)
         tile = self.winograd_tile(x, kernel)
         if tile:
-            return winograd_halo(tile, x, counts, padding)
+            return winograd_halo(tile, stride[0], x, counts, padding)
         return (
             (0, 0),
             *(
@@ -156,8 +156,10 @@ class Conv(Op):
             smaller = [each for each in (2, 0) if each < tile]
             tile = low.choose("winograd tile", (tile, *smaller))
         if tile:
-            _, _, padding = self._geometry(x.spec, Spec(kernel.shape))
-            return [winograd(low, tile, out, x, kernel, bias, padding, epilogue)]
+            _, stride, padding = self._geometry(x.spec, Spec(kernel.shape))
+            return [
+                winograd(low, tile, stride[0], out, x, kernel, bias, padding, epilogue)
+            ]
         rank = x.rank - 2
         stride = per_axis(self.stride, rank, "stride")
         dilation = per_axis(self.dilation, rank, "dilation")
@@ -199,8 +201,10 @@ class Conv(Op):
 
     def winograd_tile(self, x: Spec, kernel: Spec) -> int:
         """Return the side of the tiles of Winograd's algorithm; 0 for another one."""
-        plain = self.groups == 1 and {*self.stride, *self.dilation} == {1}
-        return winograd_tile(self.infer(x, kernel), kernel) if plain else 0
+        plain = self.groups == 1 and {*self.dilation} == {1}
+        if not plain or {*self.stride} not in ({1}, {2}):
+            return 0
+        return winograd_tile(self.infer(x, kernel), kernel, self.stride[0])
 
     def _geometry(
         self, x: Spec, kernel: Spec

@@ -70,6 +70,9 @@ def check(seed, index):
     kernels.LEVEL2_BYTES = d.one_of(*CACHES)
     winograd.LEAST_CHANNELS = d.one_of(1, 16)
     winograd.LEAST_TILES = d.one_of(1, MANY)
+    winograd.LEAST_STRIDED_TILES = d.one_of(1, MANY)
+    winograd.LEAST_STRIDED_CHANNELS = winograd.LEAST_STRIDED_PAIRS = 1
+    winograd.MOST_STRIDED_PRODUCTS = 100
     try:
         with np.errstate(all="ignore"):
             _check(graph, feeds, d)

@@ -186,6 +186,73 @@ def test_winograd_stays_within_its_bound(tile, shape, outputs, padding):
     assert np.median(bound) < 0.1, "a product left out would show"
 
 
+def strided_bound(x, kernel, padding):
+    """Return `winograd_bound` for a stride of two and tiles of 2x2."""
+    evaluate = [
+        [1, 0, 1, 0, 0],
+        [0, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 1, 0, 1],
+    ]
+    weights = [[1, 0, 0], [0, 1, 0], [1, 0, 1], [0, 1, 0], [0, 0, 1]]
+    back = [[1, 1, 1, 0, 0], [0, 0, 1, 1, 1]]
+    rows, pixels = ((x.shape[i + 1] + sum(padding[i]) - 1) // 2 for i in range(2))
+    (top, bottom), (left, right) = padding
+    x = np.abs(x).astype(float)
+    x = np.pad(x, [(0, 0), (top, bottom + 3), (left, right + 3), (0, 0)])
+    u = np.einsum("ai,bj,ijcn->abcn", weights, weights, np.abs(kernel).astype(float))
+    out = np.zeros((x.shape[0], rows + 1, pixels + 1, kernel.shape[-1]))
+    for i, j in itertools.product(range(0, rows, 2), range(0, pixels, 2)):
+        d = x[:, 2 * i : 2 * i + 5, 2 * j : 2 * j + 5]
+        v = np.einsum("ai,bj,tijc->abtc", evaluate, evaluate, d)
+        m = np.einsum("abtc,abcn->abtn", v, u)
+        out[:, i : i + 2, j : j + 2] = np.einsum("ia,jb,abtn->tijn", back, back, m)
+    return 2 * np.sqrt(4 * kernel.shape[2] + 60) * UNIT * out[:, :rows, :pixels]
+
+
+@pytest.mark.parametrize(
+    ("shape", "outputs", "padding", "stride"),
+    [
+        ((1, 16, 16, 64), 64, ((1, 1), (1, 1)), 2),
+        ((1, 16, 16, 64), 64, ((0, 1), (0, 1)), (2, 2)),
+        ((2, 21, 23, 70), 65, ((1, 1), (1, 1)), 2),
+        ((3, 17, 26, 33), 130, ((0, 0), (0, 0)), 2),
+        ((1, 21, 22, 130), 47, ((2, 0), (0, 2)), 2),
+        ((1, 44, 44, 64), 80, ((1, 1), (1, 1)), 2),
+        ((5, 28, 28, 64), 65, ((1, 1), (1, 1)), 2),
+        ((1, 20, 20, 368), 360, ((1, 1), (1, 1)), 2),
+    ],
+)
+def test_strided_winograd_stays_within_its_bound(shape, outputs, padding, stride):
+    rng = np.random.default_rng(5)
+    x, w = normal(rng, shape), normal(rng, (3, 3, shape[-1], outputs))
+    op = ops.Conv(stride, padding=padding)
+    assert op.winograd_tile(Spec(shape), Spec(w.shape)) == 2
+    bias = normal(rng, (outputs,))
+    bound = strided_bound(x, w, padding) + UNIT * 8
+    check(op, x, kernel=w, bias=bias, bound=bound)
+    assert np.median(bound) < 0.1, "a product left out would show"
+    x, w, bias = whole(rng, shape), whole(rng, w.shape), whole(rng, (outputs,))
+    check(op, x, kernel=w, bias=bias, exact=True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "outputs", "stride"),
+    [
+        ((1, 14, 14, 512), 512, 2),
+        ((1, 56, 56, 16), 256, 2),
+        ((1, 56, 56, 32), 64, 2),
+        ((1, 10, 10, 256), 256, 2),
+        ((1, 56, 56, 64), 128, (1, 2)),
+        ((1, 56, 56, 64), 128, 3),
+    ],
+)
+def test_strided_winograd_only_where_it_pays(shape, outputs, stride):
+    op = ops.Conv(stride, padding="same")
+    assert not op.winograd_tile(Spec(shape), Spec((3, 3, shape[-1], outputs)))
+
+
 def layer(op, shape, kernel, after, rng):
     """Return a graph of a convolution and what `after` adds to it."""
     graph = Graph()
@@ -212,12 +279,14 @@ ACTIVATIONS = [
 
 @pytest.mark.parametrize("isa", kernels.SUPPORTED)
 @pytest.mark.parametrize("act", ACTIVATIONS, ids=lambda a: type(a).__name__)
-@pytest.mark.parametrize("algorithm", ["product", "depthwise", "winograd"])
-def test_epilogues(isa, act, algorithm):
+@pytest.mark.parametrize("algorithm", ["product", "depthwise", "winograd", "strided"])
+def test_epilogues(isa, act, algorithm, monkeypatch):
     rng = np.random.default_rng(8)
     channels = 21
     groups = channels if algorithm == "depthwise" else 1
-    stride = 2 if algorithm == "product" else 1
+    stride = 2 if algorithm in ("product", "strided") else 1
+    if algorithm == "strided":
+        monkeypatch.setattr("striate.ops.conv.winograd_tile", lambda *_: 2)
     op = ops.Conv(stride, padding="same", groups=groups)
     kernel = normal(rng, (3, 3, channels // groups, channels), 0.1)
 
