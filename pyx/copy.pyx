@@ -168,26 +168,44 @@ cdef inline void square(
 
 
 cdef inline void riffle(
-    float* out, const float* x, Py_ssize_t x_stride, Py_ssize_t m, const int n
+    float* out, const float* x, Py_ssize_t x_stride, Py_ssize_t m, Py_ssize_t n,
+    const int rows,
 ) noexcept nogil:
-    """Copy n rows of m elements of x to m rows of n elements that lie in a row."""
+    """Copy n rows of m elements of x to m rows of n elements that lie in a row.
+
+    They are exchanged as if they were `rows`, the next power of two. The lanes of those
+    that are missing are closed up, and what a vector then writes too much is written
+    again by the next one.
+    """
     cdef vec a[LANES]
+    cdef int index[LANES]
+    cdef ivec closed
     cdef Py_ssize_t k, i
+    cdef int whole = <int>(LANES // rows * n)
+    for i in range(LANES):
+        index[i] = <int>(i // n * rows + i % n) if i < whole else 0
+    closed = load_index(index)
     for k in range(m // LANES):
-        for i in range(n):
-            a[i] = load(x + i * x_stride + k * LANES)
-        exchange(a, n)
-        for i in range(n):
-            store(out + (k * n + i) * LANES, a[i])
+        for i in range(rows):
+            a[i] = load(x + i * x_stride + k * LANES) if i < n else splat(0)
+        exchange(a, rows)
+        if n < rows:
+            for i in range(rows):
+                a[i] = permute(a[i], closed)
+        for i in range(rows - 1):
+            store(out + i * whole, a[i])
+        store_n(out + (rows - 1) * whole, a[rows - 1], whole)
+        out += LANES * n
     for k in range(m - m % LANES, m):
         for i in range(n):
-            out[k * n + i] = x[i * x_stride + k]
+            out[i] = x[i * x_stride + k]
+        out += n
 
 
 cdef void run_riffled(
     char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
 ) noexcept nogil:
-    """Copy where the output's rows of two, four or eight lie side by side."""
+    """Copy where the output's rows of two to eight lie side by side."""
     cdef const Turn* g = <const Turn*>geometry
     cdef Py_ssize_t offset[2]
     cdef Py_ssize_t unit
@@ -198,11 +216,11 @@ cdef void run_riffled(
         out = <float*>operand[0] + offset[0]
         x = <const float*>operand[1] + offset[1]
         if g.n == 2:
-            riffle(out, x, g.x_stride, g.m, 2)
-        elif g.n == 4:
-            riffle(out, x, g.x_stride, g.m, 4)
+            riffle(out, x, g.x_stride, g.m, 2, 2)
+        elif g.n <= 4:
+            riffle(out, x, g.x_stride, g.m, g.n, 4)
         else:
-            riffle(out, x, g.x_stride, g.m, <int>min(8, <int>LANES))
+            riffle(out, x, g.x_stride, g.m, g.n, <int>min(8, <int>LANES))
 
 
 cdef void run_turned(
@@ -330,7 +348,7 @@ def _turned(tuple shape, tuple out_strides, tuple x_strides):
         ),
     )
     g.work = g.outer.work
-    if g.m >= LANES and g.n in (2, 4, 8) and g.n <= LANES and g.out_stride == g.n:
+    if g.m >= LANES and 2 <= g.n <= min(8, LANES) and g.out_stride == g.n:
         return bound(run_riffled, &g, sizeof(g))
     if g.m < LANES // 2 or g.n < LANES // 2:
         return None

@@ -113,22 +113,27 @@ static inline void store_n(float *p, vec v, int n) {
 
 static inline ivec load_index(const int *p) { return *(const ivec *)p; }
 
-/* p[index] in every lane whose index, below LANES, is one of the first n; else any number. */
+/* v[index] in every lane. */
 #if LANES == 16
-static inline vec pick(const float *p, ivec index, int n) {
-    return (vec)_mm512_permutexvar_ps((__m512i)index, (__m512)load_part(p, n));
+static inline vec permute(vec v, ivec index) {
+    return (vec)_mm512_permutexvar_ps((__m512i)index, (__m512)v);
 }
 #elif LANES == 8
-static inline vec pick(const float *p, ivec index, int n) {
-    return (vec)_mm256_permutevar8x32_ps((__m256)load_part(p, n), (__m256i)index);
+static inline vec permute(vec v, ivec index) {
+    return (vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)index);
 }
 #else
-static inline vec pick(const float *p, ivec index, int n) {
-    vec v;
-    for (int i = 0; i < LANES; i++) v[i] = p[index[i] < n ? index[i] : 0];
-    return v;
+static inline vec permute(vec v, ivec index) {
+    vec picked;
+    for (int i = 0; i < LANES; i++) picked[i] = v[index[i]];
+    return picked;
 }
 #endif
+
+/* p[index] in every lane whose index, below LANES, is one of the first n; else any number. */
+static inline vec pick(const float *p, ivec index, int n) {
+    return permute(load_part(p, n), index);
+}
 
 /* Lane masks, all ones or zero. */
 static inline ivec above(vec a, vec b) { return (ivec)(a > b); }

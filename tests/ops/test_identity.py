@@ -95,6 +95,24 @@ def test_copy_between_any_strides(isa, threads, drawn, data):
 
 
 @pytest.mark.parametrize("isa", kernels.SUPPORTED)
+@pytest.mark.parametrize("channels", range(1, 10))
+@pytest.mark.parametrize("pixels", [15, 16, 37])
+def test_copy_to_short_rows_writes_nothing_between_them(isa, channels, pixels):
+    x = normal(np.random.default_rng(pixels), (channels, 3, pixels))
+    out = np.full((3, pixels + 2, channels), 77, np.float32)
+    want = out.copy()
+    want[:, 1:-1] = x.transpose(1, 2, 0)
+    copy = kernels.load("copy", isa).copy(
+        (3, pixels, channels),
+        tuple(s // 4 for s in out.strides),
+        (pixels, 1, 3 * pixels),
+        4,
+    )
+    execute(copy, 4 * channels, out.size, out, x, 2)
+    np.testing.assert_array_equal(out, want)
+
+
+@pytest.mark.parametrize("isa", kernels.SUPPORTED)
 @given(drawn=strided(), threads=st.integers(1, 3))
 def test_fill(isa, drawn, threads):
     shape, strides, size = drawn
