@@ -40,7 +40,7 @@ lanes = LANES
 """Floats in a vector."""
 
 cdef enum:
-    MOST_ROWS = 12
+    MOST_ROWS = 14
     MOST_HEIGHT = 5
 
 heights = (3, 5)
@@ -106,9 +106,12 @@ cdef inline void tile(
         for n in range(g.taps):
             p = t.x + t.tap[n]
             for k in range(g.run):
-                for i in range(rows + height - 1):
+                for i in range(rows - 1):
                     near[i] = pick(p + i * down, index, t.inputs)
                 for j in range(height):
+                    # Not sooner: near[j - 1] has had its last use and leaves a register.
+                    i = rows - 1 + j
+                    near[i] = pick(p + i * down, index, t.inputs)
                     b = load(w + j * LANES)
                     for i in range(rows):
                         acc[i] = acc[i] + near[i + j] * b
@@ -152,6 +155,10 @@ cdef void tile_11(const Geometry* g, const Task* t) noexcept nogil:
     if REGISTERS == 32: tile_of(11, g, t)
 cdef void tile_12(const Geometry* g, const Task* t) noexcept nogil:
     if REGISTERS == 32: tile_of(12, g, t)
+cdef void tile_13(const Geometry* g, const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile_of(13, g, t)
+cdef void tile_14(const Geometry* g, const Task* t) noexcept nogil:
+    if REGISTERS == 32: tile_of(14, g, t)
 
 cdef Tile TILES[MOST_ROWS + 1]
 
@@ -167,14 +174,16 @@ TILES[9] = tile_9
 TILES[10] = tile_10
 TILES[11] = tile_11
 TILES[12] = tile_12
+TILES[13] = tile_13
+TILES[14] = tile_14
 
 
 cdef void run_narrow(
     char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
 ) noexcept nogil:
     cdef const Geometry* g = <const Geometry*>geometry
-    # The sums, the inputs of a step, one vector of weights and the lanes' indices.
-    cdef Py_ssize_t most = min(<Py_ssize_t>MOST_ROWS, (REGISTERS - 1 - g.height) // 2)
+    # A sum and an input a row, one vector of weights, the lanes' indices and the mask.
+    cdef Py_ssize_t most = min(<Py_ssize_t>MOST_ROWS, (REGISTERS - 3) // 2)
     cdef Py_ssize_t tiles = (g.size[2] + most - 1) // most
     cdef Py_ssize_t units = g.size[0] * g.size[1] * tiles
     cdef Py_ssize_t width = g.size[3] * g.outputs

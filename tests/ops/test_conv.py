@@ -106,6 +106,40 @@ def test_few_outputs_are_exact_on_whole_numbers(
             np.testing.assert_array_equal(run(graph, {"x": x}, isa, 2)[0], alone)
 
 
+@pytest.mark.parametrize("rows", range(1, 16))
+@pytest.mark.parametrize("height", [3, 5])
+def test_few_outputs_in_tiles_of_every_height(rows, height, monkeypatch):
+    """Rows of every length end within a vector; their tiles have 1 to 14 rows."""
+    monkeypatch.setattr("striate.ops.conv.suits_narrow", fits_narrow)
+    rng = np.random.default_rng(rows)
+    outputs = [3, 5, 6, 7, 12][rows % 5]
+    x = whole(rng, (2, rows + height - 1, rows + 5, 1))
+    kernel = whole(rng, (height, 3, 1, outputs))
+    check(ops.Conv(), x, kernel=kernel, bias=whole(rng, (outputs,)), exact=True)
+
+
+@pytest.mark.parametrize("isa", kernels.SUPPORTED)
+@pytest.mark.parametrize("outputs", [3, 5, 6, 7, 12])
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_few_outputs_leave_their_neighbours_alone(isa, outputs, axis, monkeypatch):
+    """What follows an image, a row or a pixel in memory was written before it."""
+    monkeypatch.setattr("striate.ops.conv.suits_narrow", fits_narrow)
+    rng = np.random.default_rng(outputs)
+    feeds = {"x": whole(rng, (2, 9, 13, 2))}
+    graph = Graph()
+    x = graph.input("x", feeds["x"].shape)
+    right = graph.add(ops.Conv(), x, kernel=whole(rng, (3, 3, 2, outputs)))
+    left = graph.add(ops.Conv(), x, kernel=whole(rng, (3, 3, 2, outputs)))
+    graph.output(graph.add(ops.Concat(axis), left, right))
+    steps = Model(graph, isa=isa).profile(feeds["x"])
+    shared = ["narrow" in step.algorithm for step in steps]
+    assert shared == [axis < 3] * 2, "pixels without gaps share vectors; no copies"
+    (want,) = reference(graph, feeds)
+    for threads in (1, 2, 3):
+        (got,) = run(graph, feeds, isa, threads)
+        compare(got, want, 0, f"{outputs} outputs on {isa}, {threads} threads")
+
+
 @pytest.mark.parametrize(
     ("outputs", "lanes"), [(6, {8, 16}), (10, {8, 16}), (16, {16}), (32, set())]
 )
