@@ -112,6 +112,7 @@ cdef void region(
     task.tap = <const Py_ssize_t*>operand[4]
     task.taps = g.taps
     task.run = g.run
+    task.apart = 0
     task.distant = g.distant_y
     task.finish = &g.finish
     chunk = first_tile
@@ -143,8 +144,9 @@ cdef void region(
                 task.y = <float*>operand[0] + yo
                 task.r = <const float*>operand[5] + ro
                 # The first tiles of a block fetch the weights of the next one, the
-                # others the next tile's input.
-                if u - chunk < nr:
+                # others the next tile's input. A tile alone reads its weights as one
+                # stream, which the processor fetches by itself.
+                if u - chunk < nr and end > chunk + 1:
                     task.ahead = after + (u - chunk) * LINE * depth
                 elif g.distant_x:
                     task.ahead = task.x + task.tap[0] + mr * g.x[3]

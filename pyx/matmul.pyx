@@ -87,6 +87,7 @@ cdef void run_product(
     task.dx, task.dy, task.dr = g.x_stride, g.out_stride, 0
     task.tap, task.taps, task.run = &tap, 1, g.k
     task.bias = <const float*>operand[3]
+    task.apart = 0
     task.distant = False
     task.finish = &g.finish
     for unit in range(share(work, part, parts), share(work, part + 1, parts)):

@@ -85,6 +85,7 @@ cdef void multiply(
     cdef Tile run
     task.x, task.dx, task.dy, task.dr, task.r = h, g.hidden, out_stride, 0, NULL
     task.tap, task.taps, task.run = &tap, 1, g.hidden
+    task.apart = 0
     task.distant = False
     task.finish = &g.finish
     while vector < vectors:

@@ -42,8 +42,8 @@ cdef struct Task:
     Py_ssize_t taps
     Py_ssize_t run              # elements of x that follow each offset
     const float* w
-    const float* ahead          # weights wanted soon: a line is fetched each step
-    Py_ssize_t apart
+    const float* ahead          # weights wanted soon: each step fetches a line here
+    Py_ssize_t apart            # and one so far behind it
     const float* bias
     Py_ssize_t outputs          # columns of y from here on; the last vector is cut
     int distant                 # y and r are fetched while the sums are computed
