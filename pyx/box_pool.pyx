@@ -12,8 +12,8 @@ equal values the first of a box counts, and NaN is larger than any number.
 from libc.math cimport INFINITY, pow
 from libc.stdint cimport int64_t
 from simd cimport (
-    LANES, above, choose, first_lanes, ivec, load_n, splat, store_n, unordered, vabs,
-    vec, vmax, vsqrt,
+    LANES, above, choose, first_lanes, ivec, larger, load_n, splat, store_n, unordered,
+    vabs, vec, vsqrt,
 )
 from step cimport bound, share
 
@@ -46,11 +46,6 @@ cdef struct Box:
     # Along each axis: the first input position, and how many.
     Py_ssize_t first[3]
     Py_ssize_t count[3]
-
-
-cdef inline vec larger(vec best, vec v) noexcept nogil:
-    """Return the larger of each pair, NaN if either is NaN."""
-    return choose(unordered(best), best, vmax(best, v))
 
 
 cdef inline vec powered(vec v, int power) noexcept nogil:

@@ -113,9 +113,9 @@ cdef inline vec combined(const int kind, vec x, vec y, vec z) noexcept nogil:
     if kind == DIV:
         return x / y
     if kind == MAXIMUM:
-        return choose(unordered(x), x, vmax(x, y))
+        return larger(x, y)
     if kind == MINIMUM:
-        return choose(unordered(x), x, vmin(x, y))
+        return smaller(x, y)
     if kind == POW:
         return power(x, y)
     if kind == PRELU:

@@ -8,8 +8,7 @@ the padded input (a window that ceil mode pushes past the padding counts only up
 
 from libc.math cimport INFINITY
 from simd cimport (
-    LANES, choose, load, load_n, load_part, prefetch, splat, store, store_n, store_part,
-    unordered, vec, vmax,
+    LANES, larger, load, load_n, load_part, prefetch, splat, store, store_n, store_part, vec,
 )
 from step cimport bound, share
 
@@ -62,11 +61,6 @@ cdef inline void clip(
         w.divisor *= max(<Py_ssize_t>1, stop)
     else:
         w.divisor *= max(<Py_ssize_t>1, w.count[axis])
-
-
-cdef inline vec larger(vec best, vec v) noexcept nogil:
-    """Return the larger of each pair, NaN if either is NaN."""
-    return choose(unordered(best), best, vmax(best, v))
 
 
 cdef inline void reduce_tile(

@@ -90,9 +90,9 @@ cdef inline vec with_next(const int kind, vec total, vec x, vec largest) noexcep
     if kind == PRODUCT:
         return total * x
     if kind == MAXIMUM:
-        return choose(unordered(x), x, vmax(x, total))
+        return larger(x, total)
     if kind == MINIMUM:
-        return choose(unordered(x), x, vmin(x, total))
+        return smaller(x, total)
     if kind == L1:
         return total + vabs(x)
     if kind == L2 or kind == SQUARES:

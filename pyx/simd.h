@@ -140,6 +140,10 @@ static inline ivec above(vec a, vec b) { return (ivec)(a > b); }
 static inline ivec below(vec a, vec b) { return (ivec)(a < b); }
 static inline ivec unordered(vec a) { return (ivec)(a != a); }
 
+/* The larger and the smaller of each pair, NaN if either is. */
+static inline vec larger(vec a, vec b) { return choose(unordered(a), a, vmax(a, b)); }
+static inline vec smaller(vec a, vec b) { return choose(unordered(a), a, vmin(a, b)); }
+
 static inline vec vabs(vec a) { return (vec)((ivec)a & 0x7fffffff); }
 #if LANES == 16
 static inline vec copysign_of(vec a, vec sign) { /* one instruction; GCC makes three */

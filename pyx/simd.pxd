@@ -28,6 +28,8 @@ cdef extern from "simd.h" nogil:
     ivec above(vec a, vec b) noexcept
     ivec below(vec a, vec b) noexcept
     ivec unordered(vec a) noexcept
+    vec larger(vec a, vec b) noexcept
+    vec smaller(vec a, vec b) noexcept
     vec nearest(vec x) noexcept
     vec nearest_power(vec x, vec* n) noexcept
     vec times_two_to(vec x, vec n) noexcept

@@ -49,6 +49,7 @@ Deep Neural Networks", 2018.
 
 from activation cimport NONE
 from libc.math cimport INFINITY
+from simd cimport larger
 from step cimport bound, share
 
 include "tile.pxi"
@@ -88,6 +89,7 @@ cdef struct Geometry:
     Py_ssize_t r[3]
     int mr
     int nr
+    bint halved             # the largest of every 2x2 outputs is stored
     Finish finish
 
 
@@ -206,10 +208,11 @@ cdef inline void output_vector(
     cdef vec half[(MOST_POINTS - 2) * MOST_POINTS]
     cdef vec d[MOST_POINTS]
     cdef vec out[MOST_POINTS - 2]
+    cdef vec over[MOST_POINTS - 4]
     cdef vec b = load(bias)
     cdef Py_ssize_t place = m_width(g)
     cdef Py_ssize_t i
-    cdef int k
+    cdef int k, wide = tile // 2 if g.halved else tile
     for i in range(g.sums):
         for k in range(sums):
             d[k] = load(m + k * sums * place)
@@ -217,7 +220,7 @@ cdef inline void output_vector(
         m += place
     for i in range(min(g.tile, rows)):
         for k in range(tile):
-            prefetch_write(y + (tile + k) * g.y[2])
+            prefetch_write(y + (wide + k) * g.y[2])
         interpolate(sums, &half[i * sums], out, 1)
         for k in range(tile):
             out[k] = out[k] + b
@@ -228,10 +231,23 @@ cdef inline void output_vector(
         for k in range(tile):
             if g.finish.code <= CLAMP:
                 out[k] = vmin(splat(g.finish.beta), vmax(splat(g.finish.alpha), out[k]))
-            if k < pixels:
-                store_n(y + k * g.y[2], out[k], lanes)
-        y += g.y[1]
         r += g.r[1]
+        if not g.halved:
+            for k in range(tile):
+                if k < pixels:
+                    store_n(y + k * g.y[2], out[k], lanes)
+            y += g.y[1]
+            continue
+        for k in range(tile // 2):
+            out[k] = larger(out[2 * k], out[2 * k + 1])
+        if i % 2 == 0:
+            for k in range(tile // 2):
+                over[k] = out[k]
+            continue
+        for k in range(tile // 2):
+            if 2 * k < pixels:
+                store_n(y + k * g.y[2], larger(over[k], out[k]), lanes)
+        y += g.y[1]
 
 
 cdef inline void input_tile(
@@ -349,6 +365,7 @@ cdef void transform_outputs(
 ) noexcept nogil:
     """Transform `outputs` channels from `output` on, of the tiles from `first` to `last`."""
     cdef Py_ssize_t t, image, i, j, rows, pixels
+    cdef Py_ssize_t side = g.tile // 2 if g.halved else g.tile
     cdef const float* bias = <const float*>operand[3] + output
     cdef const float* r
     cdef float* y
@@ -358,7 +375,7 @@ cdef void transform_outputs(
         image = t // (g.across * g.down)
         y = (
             <float*>operand[0] + output + image * g.y[0]
-            + g.tile * (i * g.y[1] + j * g.y[2])
+            + side * (i * g.y[1] + j * g.y[2])
         )
         r = (
             <const float*>operand[4] + output + image * g.r[0]
@@ -418,7 +435,7 @@ cdef int set_tile(Geometry* g, Py_ssize_t tile, Py_ssize_t stride) except -1:
 
 def winograd(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t images, down, across, rows, pixels,
              Py_ssize_t channels, Py_ssize_t outputs, Py_ssize_t chunk, x, y, r, shape, finish,
-             bint residual):
+             bint residual, bint halved):
     """Bind the convolution.
 
     Operands: output, input, weights, bias, residual (any address if there is none), and
@@ -446,6 +463,9 @@ def winograd(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t images, down, across
         Activation code and its two numbers.
     residual : bool
         Whether to add the residual.
+    halved : bool
+        Whether to store the largest of every 2x2 outputs alone. Rows and pixels are
+        even then, and `y` are the distances of what is stored.
     """
     cdef Geometry g
     cdef int axis
@@ -468,6 +488,7 @@ def winograd(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t images, down, across
         g.finish.alpha = -INFINITY
         g.finish.beta = INFINITY
     g.finish.residual = residual
+    g.halved = halved
     if not (0 < g.mr <= MOST_ROWS and 0 < g.nr <= MOST_VECTORS
             and g.mr * g.nr + g.nr <= REGISTERS):
         raise ValueError(f"no register tile of {g.mr} tiles by {g.nr} vectors")

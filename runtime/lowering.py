@@ -56,10 +56,13 @@ class Epilogue:
         An elementwise operator with the attributes `code`, `alpha` and `beta`.
     residual : View, optional
         A tensor of the output's shape to add first.
+    halved : bool
+        Whether only the largest of every 2x2 of these is stored.
     """
 
     activation: Any = None
     residual: View | None = None
+    halved: bool = False
 
 
 NOTHING = Epilogue()

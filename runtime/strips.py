@@ -5,6 +5,9 @@ network it stands between two pointwise ones that make its input and read its ou
 each many times larger than what goes in and comes out of the three. Run whole, every
 one of them goes through memory; run strip by strip, they meet in the cache. So do a
 network's first convolution, whose result is its largest, and the pooling after it.
+
+A tile of Winograd's algorithm holds whole windows of a pooling of 2x2. These two layers
+need no strips, they are one step.
 """
 
 from __future__ import annotations
@@ -22,6 +25,13 @@ from .spec import Array, Shape, Spec
 from .step import Step
 from .view import View, contiguous_strides
 from .window import Window
+
+BEFORE = {
+    "depthwise": ("pointwise",),
+    "max pool": ("pointwise", "convolution"),
+    "halving": ("pointwise", "convolution", "winograd"),
+}
+"""What may come before the layer that a chain is made for, by kinds of layers."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,13 @@ class Layer:
         return alone and isinstance(self.op, Conv)
 
     @property
+    def by_winograd(self) -> bool:
+        """Whether Winograd's algorithm computes it."""
+        if isinstance(self.op, MaxPool):
+            return False
+        return bool(self.op.winograd_tile(self.x, Spec(self.params[0].shape)))
+
+    @property
     def border(self) -> tuple[int, int]:
         """The zeros that each row of its input has before and after it."""
         return (0, 0) if isinstance(self.op, MaxPool) else self.window.padding[1]
@@ -90,12 +107,13 @@ class Layer:
         x: View,
         padding: tuple[int, int],
         residual: View | None = None,
+        halved: bool = False,
     ) -> list[Step]:
         """Return the steps for some rows, with `padding` rows before and after them."""
         around = (padding, self.window.padding[1])
         if isinstance(self.op, MaxPool):
             return replace(self.op, padding=around).lower(low, out, x)
-        epilogue = replace(self.epilogue, residual=residual)
+        epilogue = replace(self.epilogue, residual=residual, halved=halved)
         op = replace(self.op, padding=around)
         kernel, *bias = self.params
         return op.lower(low, out, x, kernel, bias[0] if bias else None, epilogue)
@@ -106,9 +124,9 @@ def find_chains(
 ) -> dict[str, list[Node]]:
     """Return chains of layers by the name of the last, where they pay.
 
-    They are pointwise, depthwise, pointwise convolutions; one of the pointwise ones may
-    be missing. Values between them have no other reader, and are too large together
-    for the second-level cache.
+    They are pointwise, depthwise, pointwise convolutions, of which one of the pointwise
+    ones may be missing; or a convolution and max pooling. Values between them have no
+    other reader, and are too large together for the second-level cache.
 
     Parameters
     ----------
@@ -127,27 +145,26 @@ def find_chains(
             return None
         return None if readers[0].residual == value else readers[0]
 
-    def is_a(node: Node | None, *kinds: str) -> bool:
-        return node is not None and _kind(node, graph, specs) in kinds
-
     chains: dict[str, list[Node]] = {}
     taken: set[str] = set()
     for node in graph.nodes:
-        pool = is_a(node, "max pool")
-        if not pool and not is_a(node, "depthwise"):
+        kind = _kind(node, graph, specs)
+        if kind not in BEFORE:
             continue
         chain = [node]
         before = producers.get(node.inputs[0])
         if (
             before is not None
-            and is_a(before, "pointwise", "convolution" if pool else "")
+            and _kind(before, graph, specs) in BEFORE[kind]
             and before.residual is None
             and before.name not in taken
             and only_reader(before) is node
         ):
             chain.insert(0, before)
-        after = None if pool or node.residual else only_reader(node)
-        if after is not None and is_a(after, "pointwise"):
+        after = None
+        if kind == "depthwise" and node.residual is None:
+            after = only_reader(node)
+        if after is not None and _kind(after, graph, specs) == "pointwise":
             chain.append(after)
         between = sum(specs[each.outputs[0]].nbytes for each in chain[:-1])
         if len(chain) > 1 and between > level2_bytes // 2:
@@ -165,21 +182,28 @@ def _kind(node: Node, graph: Graph, specs: Mapping[str, Spec]) -> str | None:
     if x.rank != 4 or {*op.dilation} != {1}:
         return None
     if isinstance(op, MaxPool):
-        return "max pool"
+        window = op.window(x)
+        halving = window == Window((2, 2), (2, 2), (1, 1), ((0, 0), (0, 0)))
+        whole = all(2 * n <= m for n, m in zip(out.spatial, x.spatial, strict=True))
+        return "halving" if halving and whole else "max pool"
     kernel = Spec(graph.params[node.params["kernel"]].shape)
     window = op.window(x, kernel)
     if any(max(a) >= k for a, k in zip(window.padding, window.kernel, strict=True)):
         return None
     if op.groups == x.shape[-1] == out.shape[-1] > 1:
         return "depthwise"
-    if op.groups > 1 or op.winograd_tile(x, kernel):
+    if op.groups > 1:
         return None
+    if op.winograd_tile(x, kernel):
+        return "winograd"
     pointwise = kernel.shape[:2] == (1, 1) and x.shape[:3] == out.shape[:3]
     return "pointwise" if pointwise else "convolution"
 
 
 def lower_chain(low: Lowering, layers: list[Layer], x: View, out: View) -> Step | None:
     """Return the step that runs a chain, or None if even one row is too large.
+
+    A convolution by Winograd's algorithm does the pooling after it.
 
     Parameters
     ----------
@@ -190,6 +214,10 @@ def lower_chain(low: Lowering, layers: list[Layer], x: View, out: View) -> Step 
     x, out : View
         What the first reads, with the halo it wants, and what the last writes.
     """
+    if layers[0].by_winograd:
+        padding = layers[0].window.padding[0]
+        [step] = layers[0].lower(low, out, x, padding, halved=True)
+        return step
     rows = _strip_rows(layers, low.level2_bytes // 2)
     if rows == 0:
         return None

@@ -5,7 +5,7 @@ import pytest
 from check import compare, run
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import generators, whole
+from strategies import generators, normal, whole
 from striate import Graph, kernels, ops
 from striate.errors import ShapeError
 from striate.passes import optimise
@@ -106,6 +106,72 @@ def test_a_first_convolution_runs_with_its_pooling(monkeypatch):
     graph.output(graph.add(ops.MaxPool(3, 2, padding=1), y))
     (name,) = [a for a in algorithms(optimise(graph)) if "strips" in a]
     assert name.endswith("convolution, max pool")
+
+
+@pytest.mark.parametrize("isa", kernels.SUPPORTED)
+@pytest.mark.parametrize("act", [ops.Relu(), ops.Silu(), None])
+@pytest.mark.parametrize(
+    ("shape", "outputs", "stride"),
+    [
+        ((1, 24, 24, 16), 16, 1),
+        ((2, 23, 29, 20), 37, 1),
+        ((3, 9, 8, 70), 65, 1),
+        ((1, 42, 46, 64), 70, 2),
+    ],
+)
+def test_winograd_pools_what_a_tile_holds(
+    shape, outputs, stride, act, isa, monkeypatch
+):
+    """The same bits as the pooling of a convolution whose result is wanted itself."""
+    monkeypatch.setattr(kernels, "LEVEL2_BYTES", 4 << 10)
+    rng = np.random.default_rng(outputs)
+    kernel, bias = normal(rng, (3, 3, shape[-1], outputs)), normal(rng, (outputs,))
+    graph = Graph("halved")
+    x = graph.input("x", shape)
+    y = graph.add(ops.Conv(stride, padding=1), x, kernel=kernel, bias=bias)
+    if act is not None:
+        y = graph.add(act, y)
+    graph.output(graph.add(ops.MaxPool(2, 2), y))
+    fused = optimise(graph)
+    (name,) = [a for a in algorithms(fused) if "winograd" in a]
+    assert name.endswith("+ MaxPool")
+    feeds = {"x": normal(rng, shape)}
+    feeds["x"][0, 7, 5, 3] = np.nan
+    graph.output(y)
+    apart = optimise(graph)
+    assert "max 2x2" in algorithms(apart)
+    want, whole_result = run(apart, feeds, isa, 1)
+    assert 0 < np.isnan(want).sum() < want.size
+    rows, pixels = (2 * (n // 2) for n in whole_result.shape[1:3])
+    windows = whole_result[:, :rows, :pixels].reshape(
+        shape[0], rows // 2, 2, pixels // 2, 2, outputs
+    )
+    np.testing.assert_array_equal(want, windows.max((2, 4)))
+    for threads in (1, 2, 3):
+        np.testing.assert_array_equal(run(fused, feeds, isa, threads)[0], want)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        ops.MaxPool(2, 2, padding=1),
+        ops.MaxPool(2, 1),
+        ops.MaxPool(3, 2),
+        ops.MaxPool((2, 1), 2),
+        ops.MaxPool(2, 2, ceil_mode=True),
+        ops.AveragePool(2, 2),
+    ],
+)
+def test_winograd_does_no_other_pooling(pool, monkeypatch):
+    monkeypatch.setattr(kernels, "LEVEL2_BYTES", 4 << 10)
+    rng = np.random.default_rng(3)
+    graph = Graph("pooled")
+    x = graph.input("x", (1, 25, 25, 16))
+    y = graph.add(ops.Conv(padding=1), x, kernel=normal(rng, (3, 3, 16, 16)))
+    graph.output(graph.add(pool, y))
+    names = algorithms(optimise(graph))
+    assert any("winograd" in name for name in names)
+    assert not any(name.endswith("MaxPool") for name in names)
 
 
 def test_rows_are_kept_where_a_strip_has_fewer_than_the_kernel_reads(monkeypatch):

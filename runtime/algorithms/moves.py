@@ -60,4 +60,6 @@ def fused(algorithm: str, epilogue: Epilogue) -> str:
         algorithm += " + add"
     if epilogue.activation:
         algorithm += f" + {type(epilogue.activation).__name__}"
+    if epilogue.halved:
+        algorithm += " + MaxPool"
     return algorithm

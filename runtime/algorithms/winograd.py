@@ -122,6 +122,8 @@ def winograd(
     module = low.load("winograd")
     channels, outputs = kernel.shape[2:]
     n, rows, pixels, _ = out.shape
+    if epilogue.halved:
+        rows, pixels = 2 * rows, 2 * pixels
     down, across = -(-rows // tile), -(-pixels // tile)
     tiles = n * down * across
     points = (tile - 1) * stride + 3
@@ -154,6 +156,7 @@ def winograd(
         (mr, nr),
         finish(epilogue),
         residual is not None,
+        epilogue.halved,
     )
     start = sum(
         before * stride

@@ -153,8 +153,9 @@ class Conv(Op):
         """Choose the algorithm."""
         tile = self.winograd_tile(x.spec, Spec(kernel.shape))
         if tile:
-            smaller = [each for each in (2, 0) if each < tile]
-            tile = low.choose("winograd tile", (tile, *smaller))
+            smaller = (2,) if epilogue.halved else (2, 0)
+            others = [each for each in smaller if each < tile]
+            tile = low.choose("winograd tile", (tile, *others))
         if tile:
             _, stride, padding = self._geometry(x.spec, Spec(kernel.shape))
             return [
