@@ -184,10 +184,14 @@ def with_openvino(path: Path, shape: Shape, threads: int, cache: bool = False) -
 
 
 def mnn_file(path: Path, shape: Shape) -> Path:
-    """Write MNN's file with its own tool."""
+    """Write MNN's file with its own converter.
+
+    Not with its command, which installs a package to report each conversion with.
+    """
     written = path.with_suffix(".mnn")
-    command = [Path(sys.executable).with_name("mnnconvert"), "-f", "ONNX"]
-    command += ["--modelFile", path, "--MNNModel", written, "--bizCode", "peers"]
+    convert = "import sys, _tools; _tools.mnnconvert(sys.argv)"
+    command = [sys.executable, "-c", convert, "-f", "ONNX", "--bizCode", "peers"]
+    command += ["--modelFile", str(path), "--MNNModel", str(written)]
     subprocess.run(command, check=True, capture_output=True)
     return written
 
