@@ -172,9 +172,13 @@ cdef void walk(void* argument, Team* team, int part) noexcept nogil:
     """
     cdef Run* run = <Run*>argument
     cdef const Call* call
-    cdef int i, turn, own
+    cdef int i, turn, own, begin = team_begin(team)
     cdef unsigned int state = flush_denormals()
-    for i in range(team_begin(team), team.steps):
+    if part == 0 and run.times != NULL:
+        # Workers may have done these before the caller came.
+        for i in range(run.first + 1, begin):
+            run.times[i] = seconds()
+    for i in range(begin, team.steps):
         team_wait(team, team.after[i])
         if part == 0:
             if run.times != NULL:

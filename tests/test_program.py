@@ -67,3 +67,16 @@ def test_arrays_of_the_wrong_size_are_refused():
         context.run((np.zeros(3, np.float32),), 1)
     with pytest.raises(ValueError, match="0 arrays, wanted 1"):
         context.run((), 1)
+
+
+def test_every_step_is_timed_whoever_begins():
+    """A worker may finish steps before the caller comes to them."""
+    fill = kernels.load("copy").fill((4096,), (1,), 1.0)
+    size = 4 * 4096
+    step = (*fill, [(1, 0)], False)
+    context = _program.Context(_program.Program([step] * 20, 64, [size], 1, None))
+    out = np.empty(4096, np.float32)
+    for _ in range(3000):
+        times = np.full(21, np.nan)
+        context.run((out,), 4, times)
+        assert (np.diff(times) >= 0).all()
