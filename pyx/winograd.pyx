@@ -36,6 +36,9 @@ So a 2x2 tile costs 25 products instead of 36, transforms that only add, and wei
 25/9 of the kernel's size. The first two products of an output have no other use: the
 matrix product adds them, and M has 3x3 places, the sums over one, two or four of V's.
 
+A volume's kernel is several such kernels, one for each of its planes, whose results add
+up. V is made of every plane once, and a sum of M runs over places in `depth` planes.
+
 All phases are done for a chunk of tiles whose V and M stay in the cache, each thread
 its own chunks. Where all tiles are one chunk the threads share out the output channels;
 each makes V for itself, which costs less than reading it from another's cache.
@@ -65,7 +68,11 @@ POINTS = {2: (1.0,), 4: (0.625, 1.5)}
 
 cdef enum:
     MOST_POINTS = 6
-    MOST_TAPS = 4
+    MOST_DEPTH = 7
+    MOST_TAPS = 4 * MOST_DEPTH
+
+most_depth = MOST_DEPTH
+"""Most planes of a kernel."""
 
 cdef float NO_BIAS[4 * 16]
 
@@ -76,17 +83,19 @@ cdef struct Geometry:
     Py_ssize_t points       # inputs of a tile along a side, and places of V
     Py_ssize_t sums         # places of M along a side
     Py_ssize_t edge[MOST_POINTS + 1]    # place i of M adds V's from edge[i] to edge[i + 1]
-    Py_ssize_t tiles        # in all images
+    Py_ssize_t depth        # planes of a kernel
+    Py_ssize_t tiles        # in a plane of all images
     Py_ssize_t down         # tiles of an image, by axis
     Py_ssize_t across
-    Py_ssize_t rows         # outputs of an image, by axis
+    Py_ssize_t planes       # outputs of an image, by axis
+    Py_ssize_t rows
     Py_ssize_t pixels
     Py_ssize_t channels
     Py_ssize_t outputs
     Py_ssize_t chunk        # tiles whose V and M are in memory at once
-    Py_ssize_t x[3]         # distances between images, rows, pixels
-    Py_ssize_t y[3]
-    Py_ssize_t r[3]
+    Py_ssize_t x[4]         # distances between images, planes, rows, pixels
+    Py_ssize_t y[4]
+    Py_ssize_t r[4]
     int mr
     int nr
     bint halved             # the largest of every 2x2 outputs is stored
@@ -113,9 +122,14 @@ cdef inline Py_ssize_t m_tile(const Geometry* g) noexcept nogil:
     return g.sums * g.sums * m_width(g) + LANES
 
 
+cdef inline Py_ssize_t v_size(const Geometry* g) noexcept nogil:
+    """Return the floats of V."""
+    return g.chunk * (g.planes + g.depth - 1) * v_tile(g)
+
+
 cdef inline Py_ssize_t scratch(const Geometry* g) noexcept nogil:
     """Return the floats of V and M of one thread."""
-    return g.chunk * (v_tile(g) + m_tile(g))
+    return v_size(g) + g.chunk * g.planes * m_tile(g)
 
 
 cdef inline void evaluate(const int points, vec* d) noexcept nogil:
@@ -184,13 +198,13 @@ cdef inline void input_vector(
     # The loops over i are not unrolled: their count is not a literal.
     for i in range(g.points):
         for k in range(points):
-            d[k] = load_n(x + k * g.x[2], lanes)
+            d[k] = load_n(x + k * g.x[3], lanes)
         for k in range(points - apart, points):
-            prefetch(x + (apart + k) * g.x[2])
+            prefetch(x + (apart + k) * g.x[3])
         evaluate(points, d)
         for k in range(points):
             rows[i * points + k] = d[k]
-        x += g.x[1]
+        x += g.x[2]
     for i in range(g.points):
         for k in range(points):
             d[k] = rows[k * points + i]
@@ -220,23 +234,23 @@ cdef inline void output_vector(
         m += place
     for i in range(min(g.tile, rows)):
         for k in range(tile):
-            prefetch_write(y + (wide + k) * g.y[2])
+            prefetch_write(y + (wide + k) * g.y[3])
         interpolate(sums, &half[i * sums], out, 1)
         for k in range(tile):
             out[k] = out[k] + b
             if g.finish.residual and k < pixels:
-                out[k] = out[k] + load_n(r + k * g.r[2], lanes)
+                out[k] = out[k] + load_n(r + k * g.r[3], lanes)
         if g.finish.code > CLAMP:
             activate_each(g.finish.code, g.finish.alpha, g.finish.beta, out, tile)
         for k in range(tile):
             if g.finish.code <= CLAMP:
                 out[k] = vmin(splat(g.finish.beta), vmax(splat(g.finish.alpha), out[k]))
-        r += g.r[1]
+        r += g.r[2]
         if not g.halved:
             for k in range(tile):
                 if k < pixels:
-                    store_n(y + k * g.y[2], out[k], lanes)
-            y += g.y[1]
+                    store_n(y + k * g.y[3], out[k], lanes)
+            y += g.y[2]
             continue
         for k in range(tile // 2):
             out[k] = larger(out[2 * k], out[2 * k + 1])
@@ -246,8 +260,8 @@ cdef inline void output_vector(
             continue
         for k in range(tile // 2):
             if 2 * k < pixels:
-                store_n(y + k * g.y[2], larger(over[k], out[k]), lanes)
-        y += g.y[1]
+                store_n(y + k * g.y[3], larger(over[k], out[k]), lanes)
+        y += g.y[2]
 
 
 cdef inline void input_tile(
@@ -279,29 +293,41 @@ cdef inline void output_tile(
 cdef void transform_inputs(
     const Geometry* g, const float* x, float* v, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    """Transform the tiles from `first` to `last`."""
-    cdef Py_ssize_t t, image, i, j, at
-    for t in range(first, last):
-        j = t % g.across
-        i = t // g.across % g.down
-        image = t // (g.across * g.down)
-        at = image * g.x[0] + g.stride * g.tile * (i * g.x[1] + j * g.x[2])
-        if g.points == 6:
-            input_tile(6, 4, g, x + at, v)
-        elif g.points == 5:
-            input_tile(5, 4, g, x + at, v)
-        else:
-            input_tile(4, 2, g, x + at, v)
-        v += v_tile(g)
+    """Transform the tiles from `first` to `last`, plane after plane."""
+    cdef Py_ssize_t plane, t, image, i, j, at
+    for plane in range(g.planes + g.depth - 1):
+        for t in range(first, last):
+            j = t % g.across
+            i = t // g.across % g.down
+            image = t // (g.across * g.down)
+            at = (
+                image * g.x[0] + plane * g.x[1]
+                + g.stride * g.tile * (i * g.x[2] + j * g.x[3])
+            )
+            if g.points == 6:
+                input_tile(6, 4, g, x + at, v)
+            elif g.points == 5:
+                input_tile(5, 4, g, x + at, v)
+            else:
+                input_tile(4, 2, g, x + at, v)
+            v += v_tile(g)
 
 
-cdef Py_ssize_t taps_of(const Geometry* g, Py_ssize_t place, Py_ssize_t* tap) noexcept nogil:
-    """Write the offsets in V of the places that one of M adds; return how many."""
-    cdef Py_ssize_t i = place // g.sums, j = place % g.sums, taps = 0, p, q
-    for p in range(g.edge[i], g.edge[i + 1]):
-        for q in range(g.edge[j], g.edge[j + 1]):
-            tap[taps] = (p * g.points + q) * filled(g.channels)
-            taps += 1
+cdef Py_ssize_t taps_of(
+    const Geometry* g, Py_ssize_t place, Py_ssize_t plane_size, Py_ssize_t* tap
+) noexcept nogil:
+    """Write the offsets in V of the places that one of M adds; return how many.
+
+    They are in `depth` planes, `plane_size` from each other.
+    """
+    cdef Py_ssize_t i = place // g.sums, j = place % g.sums, taps = 0, plane, p, q
+    for plane in range(g.depth):
+        for p in range(g.edge[i], g.edge[i + 1]):
+            for q in range(g.edge[j], g.edge[j + 1]):
+                tap[taps] = (
+                    plane * plane_size + (p * g.points + q) * filled(g.channels)
+                )
+                taps += 1
     return taps
 
 
@@ -309,9 +335,10 @@ cdef void products(
     const Geometry* g, const float* v, const float* u, float* m, Py_ssize_t tiles,
     Py_ssize_t first, Py_ssize_t last,
 ) noexcept nogil:
-    """Multiply, for the blocks of outputs from `first` to `last`."""
+    """Multiply, for that many tiles of each plane and some blocks of outputs."""
     cdef Py_ssize_t vectors = m_width(g) // LANES
-    cdef Py_ssize_t strips = (tiles + g.mr - 1) // g.mr
+    cdef Py_ssize_t plane_size = tiles * v_tile(g), all = tiles * g.planes
+    cdef Py_ssize_t strips = (all + g.mr - 1) // g.mr
     cdef Py_ssize_t tap[MOST_TAPS]
     cdef Py_ssize_t place, block, vector, strip, rows, lines, each, line
     cdef const float* after
@@ -333,7 +360,7 @@ cdef void products(
     task.distant = False
     task.finish = &plain
     for place in range(g.sums * g.sums):
-        task.taps = taps_of(g, place, tap)
+        task.taps = taps_of(g, place, plane_size, tap)
         line = LINE * g.channels * task.taps
         for block in range(first, last):
             vector = block * g.nr
@@ -351,7 +378,7 @@ cdef void products(
             task.apart = line * (each - 1)
             for strip in range(strips):
                 task.ahead = after + min(each * strip, lines - each) * line
-                rows = tiles // strips + (1 if strip < tiles % strips else 0)
+                rows = all // strips + (1 if strip < all % strips else 0)
                 run = TILES[nr][rows]
                 run(&task)
                 task.x += rows * task.dx
@@ -364,22 +391,24 @@ cdef void transform_outputs(
     Py_ssize_t last, Py_ssize_t output, Py_ssize_t outputs,
 ) noexcept nogil:
     """Transform `outputs` channels from `output` on, of the tiles from `first` to `last`."""
-    cdef Py_ssize_t t, image, i, j, rows, pixels
+    cdef Py_ssize_t unit, plane, t, image, i, j, rows, pixels
     cdef Py_ssize_t side = g.tile // 2 if g.halved else g.tile
     cdef const float* bias = <const float*>operand[3] + output
     cdef const float* r
     cdef float* y
-    for t in range(first, last):
+    for unit in range(g.planes * (last - first)):
+        plane = unit // (last - first)
+        t = first + unit % (last - first)
         j = t % g.across
         i = t // g.across % g.down
         image = t // (g.across * g.down)
         y = (
-            <float*>operand[0] + output + image * g.y[0]
-            + side * (i * g.y[1] + j * g.y[2])
+            <float*>operand[0] + output + image * g.y[0] + plane * g.y[1]
+            + side * (i * g.y[2] + j * g.y[3])
         )
         r = (
-            <const float*>operand[4] + output + image * g.r[0]
-            + g.tile * (i * g.r[1] + j * g.r[2])
+            <const float*>operand[4] + output + image * g.r[0] + plane * g.r[1]
+            + g.tile * (i * g.r[2] + j * g.r[3])
         )
         rows = g.rows - g.tile * i
         pixels = g.pixels - g.tile * j
@@ -401,7 +430,7 @@ cdef void run_winograd(
     cdef Py_ssize_t k, first, last, output, end = blocks, block = 0
     cdef Py_ssize_t chunk = share(chunks, part, parts), stop = share(chunks, part + 1, parts)
     cdef float* v = <float*>operand[5] + part * scratch(g)
-    cdef float* m = v + g.chunk * v_tile(g)
+    cdef float* m = v + v_size(g)
     if chunks == 1:
         chunk, stop = 0, 1
         block = share(blocks, part, parts)
@@ -418,9 +447,14 @@ cdef void run_winograd(
                           min(g.outputs, end * g.nr * LANES) - output)
 
 
-cdef int set_tile(Geometry* g, Py_ssize_t tile, Py_ssize_t stride) except -1:
-    """Set what follows from the tile and the stride."""
+cdef int set_tile(
+    Geometry* g, Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t depth
+) except -1:
+    """Set the kernel's depth and what follows from the tile and the stride."""
     cdef Py_ssize_t i
+    if not 0 < depth <= MOST_DEPTH:
+        raise ValueError(f"a kernel of {depth} planes, at most {MOST_DEPTH}")
+    g.depth = depth
     if (tile, stride) not in ((2, 1), (4, 1), (2, 2)):
         raise ValueError(f"no tile of {tile} for a stride of {stride}")
     g.tile = tile
@@ -433,9 +467,9 @@ cdef int set_tile(Geometry* g, Py_ssize_t tile, Py_ssize_t stride) except -1:
         g.edge[1], g.edge[2], g.edge[3] = 2, 3, 5
 
 
-def winograd(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t images, down, across, rows, pixels,
-             Py_ssize_t channels, Py_ssize_t outputs, Py_ssize_t chunk, x, y, r, shape, finish,
-             bint residual, bint halved):
+def winograd(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t depth, Py_ssize_t images, down,
+             across, planes, rows, pixels, Py_ssize_t channels, Py_ssize_t outputs,
+             Py_ssize_t chunk, x, y, r, shape, finish, bint residual, bint halved):
     """Bind the convolution.
 
     Operands: output, input, weights, bias, residual (any address if there is none), and
@@ -447,16 +481,18 @@ def winograd(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t images, down, across
         Outputs of a tile along a side, 2 or 4.
     stride : int
         1, or 2 with a tile of 2.
+    depth : int
+        Planes of a kernel.
     images, down, across : int
-        How many images there are, and tiles in each.
-    rows, pixels : int
+        How many images there are, and tiles in a plane of each.
+    planes, rows, pixels : int
         Outputs of an image; the last tiles may reach beyond.
     channels, outputs : int
         Of input and output.
     chunk : int
-        Tiles done together.
-    x, y, r : tuple of 3 int
-        Distances between images, rows and pixels of input, output and residual.
+        Tiles of a plane done together, each in all planes.
+    x, y, r : tuple of 4 int
+        Distances between images, planes, rows and pixels of input, output and residual.
     shape : (int, int)
         Most tiles and most vectors of outputs of a register tile.
     finish : (int, float, float)
@@ -469,16 +505,17 @@ def winograd(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t images, down, across
     """
     cdef Geometry g
     cdef int axis
-    set_tile(&g, tile, stride)
+    set_tile(&g, tile, stride, depth)
     g.tiles = images * down * across
     g.down = down
     g.across = across
+    g.planes = planes
     g.rows = rows
     g.pixels = pixels
     g.channels = channels
     g.outputs = outputs
     g.chunk = chunk
-    for axis in range(3):
+    for axis in range(4):
         g.x[axis] = x[axis]
         g.y[axis] = y[axis]
         g.r[axis] = r[axis]
@@ -495,11 +532,13 @@ def winograd(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t images, down, across
     return bound(run_winograd, &g, sizeof(g))
 
 
-def scratch_elements(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t channels,
-                     Py_ssize_t outputs, Py_ssize_t chunk):
+def scratch_elements(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t depth,
+                     Py_ssize_t planes, Py_ssize_t channels, Py_ssize_t outputs,
+                     Py_ssize_t chunk):
     """Return the floats of scratch of one thread; the parameters are `winograd`'s."""
     cdef Geometry g
-    set_tile(&g, tile, stride)
+    set_tile(&g, tile, stride, depth)
+    g.planes = planes
     g.channels = channels
     g.outputs = outputs
     g.chunk = chunk
@@ -539,46 +578,51 @@ cdef void pack_vector(
                 )
 
 
-def pack_weights(const float[:, :, :, ::1] kernel, const double[:, ::1] g_matrix,
+def pack_weights(const float[:, :, :, :, ::1] kernel, const double[:, ::1] g_matrix,
                  Py_ssize_t tile, Py_ssize_t stride, int nr, float[::1] out):
     """Write U in the order in which the products read it.
 
     Parameters
     ----------
-    kernel : array of shape (3, 3, channels, outputs)
+    kernel : array of shape (depth, 3, 3, channels, outputs)
     g_matrix : array of shape (points, 3)
         G: evaluates a kernel at the points.
     tile, stride : int
         As in `winograd`.
     nr : int
         Vectors of outputs of a register tile.
-    out : array of points^2 * channels * outputs, these filled up to whole vectors
+    out : array of depth * points^2 * channels * outputs, these filled up to whole vectors
     """
     cdef Geometry g
-    cdef Py_ssize_t channels = kernel.shape[2], outputs = kernel.shape[3]
+    cdef Py_ssize_t depth = kernel.shape[0]
+    cdef Py_ssize_t channels = kernel.shape[3], outputs = kernel.shape[4]
     cdef Py_ssize_t vectors = (outputs + LANES - 1) // LANES
     cdef Py_ssize_t tap[MOST_TAPS]
     cdef Py_ssize_t to[MOST_POINTS * MOST_POINTS]
-    cdef Py_ssize_t block, start, width, vector, c, place, taps, t, before
-    set_tile(&g, tile, stride)
+    cdef Py_ssize_t plane, block, start, width, vector, c, place, taps, t, before
+    set_tile(&g, tile, stride, 1)
     g.channels = LANES
     with nogil:
         for block in range((vectors + nr - 1) // nr):
             start = block * nr
             width = min(<Py_ssize_t>nr, vectors - start)
-            before = 0
-            for place in range(g.sums * g.sums):
-                taps = taps_of(&g, place, tap)
-                for t in range(taps):
-                    to[tap[t] // LANES] = LANES * channels * (
-                        before * vectors + start * taps + t * width
-                    )
-                before += taps
-            for c in range(channels):
-                for vector in range(width):
-                    pack_vector(
-                        &g, &kernel[0, 0, c, (start + vector) * LANES],
-                        channels * outputs,
-                        <int>min(<Py_ssize_t>LANES, outputs - (start + vector) * LANES),
-                        &g_matrix[0, 0], &out[(c * width + vector) * LANES], to,
-                    )
+            for plane in range(depth):
+                before = 0
+                for place in range(g.sums * g.sums):
+                    taps = taps_of(&g, place, 0, tap)
+                    for t in range(taps):
+                        to[tap[t] // LANES] = LANES * channels * (
+                            (before * vectors + start * taps) * depth
+                            + (plane * taps + t) * width
+                        )
+                    before += taps
+                for c in range(channels):
+                    for vector in range(width):
+                        pack_vector(
+                            &g, &kernel[plane, 0, 0, c, (start + vector) * LANES],
+                            channels * outputs,
+                            <int>min(
+                                <Py_ssize_t>LANES, outputs - (start + vector) * LANES
+                            ),
+                            &g_matrix[0, 0], &out[(c * width + vector) * LANES], to,
+                        )

@@ -16,6 +16,9 @@ from .moves import finish, fused
 
 Padding = tuple[tuple[int, int], ...]
 
+MOST_DEPTH = 7
+"""Planes of a kernel for volumes; the kernel module's limit."""
+
 LEAST_CHANNELS = 16
 """With fewer channels the transforms cost more than the products save."""
 
@@ -27,6 +30,9 @@ FEW_TILES = 16
 MANY_WEIGHTS = 1 << 17
 """With so few tiles of 4x4 and so many pairs of channels their weights, four times the
 kernel, take longer to read than the products that 2x2 tiles need besides."""
+
+LEAST_CHUNK = 28
+"""Tiles, in all planes, that are done together at least."""
 
 LEAST_STRIDED_TILES = 16
 LEAST_STRIDED_CHANNELS = 32
@@ -52,28 +58,31 @@ def winograd_tile(out: Spec, kernel: Spec, stride: int) -> int:
     Parameters
     ----------
     out : Spec
-        The result of the convolution, batch first.
+        The result of the convolution, batch first, of images or volumes.
     kernel : Spec
         The weights.
     stride : int
-        Along both axes, 1 or 2.
+        Along rows and pixels, 1 or 2; a volume's planes have a stride of one.
     """
-    if out.rank != 4 or kernel.shape[:2] != (3, 3):
+    if out.rank not in (4, 5) or kernel.shape[-4:-2] != (3, 3):
         return 0
-    _, rows, pixels, outputs = out.shape
-    channels = kernel.shape[2]
+    rows, pixels = out.spatial[-2:]
+    planes = math.prod(out.spatial[:-2])
+    channels, outputs = kernel.shape[-2:]
     if min(channels, outputs) < LEAST_CHANNELS:
         return 0
-    small = -(-rows // 2) * -(-pixels // 2)
+    if math.prod(kernel.shape[:-4]) > MOST_DEPTH:
+        return 0
+    small = planes * -(-rows // 2) * -(-pixels // 2)
     if stride == 2:
         pays = (
             small >= LEAST_STRIDED_TILES
             and min(channels, outputs) >= LEAST_STRIDED_CHANNELS
             and channels * outputs >= LEAST_STRIDED_PAIRS
-            and 25 * small <= MOST_STRIDED_PRODUCTS * 9 * rows * pixels
+            and 25 * small <= MOST_STRIDED_PRODUCTS * 9 * planes * rows * pixels
         )
         return 2 if pays else 0
-    large = -(-rows // 4) * -(-pixels // 4)
+    large = planes * -(-rows // 4) * -(-pixels // 4)
     if large > FEW_TILES or (
         large >= LEAST_TILES and channels * outputs < MANY_WEIGHTS
     ):
@@ -82,14 +91,17 @@ def winograd_tile(out: Spec, kernel: Spec, stride: int) -> int:
 
 
 def winograd_halo(
-    tile: int, stride: int, x: Spec, counts: Shape, padding: Padding
+    tile: int, stride: int, x: Spec, counts: Shape, depth: int, padding: Padding
 ) -> Halo:
     """Return the zeros that whole tiles of outputs reach into."""
+    axes = [(1, 1, depth), (tile, stride, 3), (tile, stride, 3)][-len(counts) :]
     return (
         (0, 0),
         *(
-            (before, max(0, (-(-count // tile) * tile - 1) * stride + 3 - before - n))
-            for n, count, (before, _) in zip(x.spatial, counts, padding, strict=True)
+            (before, max(0, (-(-count // t) * t - 1) * s + k - before - n))
+            for n, count, (t, s, k), (before, _) in zip(
+                x.spatial, counts, axes, padding, strict=True
+            )
         ),
         (0, 0),
     )
@@ -113,46 +125,54 @@ def winograd(
     tile : int
         From `winograd_tile`.
     stride : int
-        Along both axes, 1 or 2.
+        Along rows and pixels, 1 or 2.
     x : View
         With at least `winograd_halo` around it.
     kernel : Array
-        (3, 3, channels, outputs).
+        (3, 3, channels, outputs), for volumes with an axis of planes before.
     """
     module = low.load("winograd")
-    channels, outputs = kernel.shape[2:]
-    n, rows, pixels, _ = out.shape
+    depth, _, _, channels, outputs = (1, *kernel.shape)[-5:]
+    planes, rows, pixels = (1, *out.spec.spatial)[-3:]
     if epilogue.halved:
         rows, pixels = 2 * rows, 2 * pixels
     down, across = -(-rows // tile), -(-pixels // tile)
-    tiles = n * down * across
+    tiles = out.shape[0] * down * across
     points = (tile - 1) * stride + 3
     sums = 3 if stride == 2 else points
-    per_tile = 4 * (points**2 * channels + sums**2 * outputs)
-    weights = 4 * points**2 * channels * outputs
-    chunk = chunk_tiles(tiles, stride, per_tile, weights, low.level2_bytes)
+    v_bytes = 4 * points**2 * channels * (planes + depth - 1)
+    m_bytes = 4 * sums**2 * outputs * planes
+    weights = 4 * points**2 * channels * outputs * depth
+    least = -(-LEAST_CHUNK // planes)
+    chunk = chunk_tiles(
+        tiles, stride, least, v_bytes + m_bytes, weights, low.level2_bytes
+    )
     vectors = -(-outputs // module.lanes)
-    line = 4 * module.lanes * channels
+    line = 4 * module.lanes * channels * depth
     in_cache = max(1, low.level1_bytes * 2 // 3 // line)
     shared = vectors if chunk < tiles else -(-vectors // 2)
     product = f"{channels}x{outputs}"
-    mr, nr = chosen_tile(low, product, chunk, shared, module, in_cache)
-    elements = module.scratch_elements(tile, stride, channels, outputs, chunk)
+    mr, nr = chosen_tile(low, product, chunk * planes, shared, module, in_cache)
+    elements = module.scratch_elements(
+        tile, stride, depth, planes, channels, outputs, chunk
+    )
     residual = epilogue.residual
     step = module.winograd(
         tile,
         stride,
-        n,
+        depth,
+        out.shape[0],
         down,
         across,
+        planes,
         rows,
         pixels,
         channels,
         outputs,
         chunk,
-        x.strides[:3],
-        out.strides[:3],
-        residual.strides[:3] if residual else (0, 0, 0),
+        _distances(x),
+        _distances(out),
+        _distances(residual or out),
         (mr, nr),
         finish(epilogue),
         residual is not None,
@@ -160,7 +180,7 @@ def winograd(
     )
     start = sum(
         before * stride
-        for (before, _), stride in zip(padding, x.strides[1:3], strict=True)
+        for (before, _), stride in zip(padding, x.strides[1:-1], strict=True)
     )
     x = replace(x, offset=x.offset - start)
     packed = low.packed(
@@ -181,19 +201,31 @@ def winograd(
     return Step(step, (out, x, packed, b, residual or out, scratch), name)
 
 
+def _distances(view: View) -> tuple[int, ...]:
+    """Return the distances between images, planes, rows and pixels."""
+    image, *spatial, _ = view.strides
+    return (image, *(0,) * (3 - len(spatial)), *spatial)
+
+
 def chunk_tiles(
-    tiles: int, stride: int, per_tile: int, weights: int, level2_bytes: int
+    tiles: int,
+    stride: int,
+    least: int,
+    per_tile: int,
+    weights: int,
+    level2_bytes: int,
 ) -> int:
     """Return how many tiles to do together; all of them if there are few.
 
     V and M of a chunk, `per_tile` bytes a tile, should stay in the second-level cache,
     but a chunk must be large enough that reading the transformed weights again for each
-    costs little. With a stride of two most of a tile is V, which the threads should not
-    each make: two chunks, where that does not double the reading of large weights.
+    costs little, `least` tiles or more. With a stride of two most of a tile is V, which
+    the threads should not each make: two chunks, where that does not double the reading
+    of large weights.
     """
-    fit = max(28, level2_bytes // per_tile)
+    fit = max(least, level2_bytes // per_tile)
     if stride == 2:
-        fit = max(28, min(fit, -(-tiles // 2)))
+        fit = max(least, min(fit, -(-tiles // 2)))
     if tiles <= (fit if weights <= 4 * level2_bytes else 2 * fit):
         return tiles
     chunks = -(-tiles // fit)
@@ -207,9 +239,11 @@ def transformed(
     """Return G g G^T of every kernel, packed for the products of each place."""
     module = low.load("winograd")
     g = np.array(STRIDED) if stride == 2 else interpolation(module.POINTS[tile])
-    packed = aligned_zeros(len(g) ** 2 * vectors * module.lanes * kernel.shape[2])
-    flat = np.ascontiguousarray(kernel, np.float32)
-    module.pack_weights(flat, g, tile, stride, nr, packed)
+    planes = np.ascontiguousarray(kernel, np.float32)
+    planes = planes.reshape(-1, *kernel.shape[-4:])
+    each = vectors * module.lanes * kernel.shape[-2]
+    packed = aligned_zeros(len(planes) * len(g) ** 2 * each)
+    module.pack_weights(planes, g, tile, stride, nr, packed)
     return packed
 
 

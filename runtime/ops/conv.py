@@ -123,7 +123,8 @@ class Conv(Op):
         counts = output_size(x.spatial, span, stride, padding)
         tile = self.winograd_tile(x, kernel)
         if tile:
-            return winograd_halo(tile, stride[0], x, counts, padding)
+            depth = math.prod(kernel.shape[:-4])
+            return winograd_halo(tile, stride[-1], x, counts, depth, padding)
         return (
             (0, 0),
             *(
@@ -159,7 +160,7 @@ class Conv(Op):
         if tile:
             _, stride, padding = self._geometry(x.spec, Spec(kernel.shape))
             return [
-                winograd(low, tile, stride[0], out, x, kernel, bias, padding, epilogue)
+                winograd(low, tile, stride[-1], out, x, kernel, bias, padding, epilogue)
             ]
         rank = x.rank - 2
         stride = per_axis(self.stride, rank, "stride")
@@ -202,10 +203,12 @@ class Conv(Op):
 
     def winograd_tile(self, x: Spec, kernel: Spec) -> int:
         """Return the side of the tiles of Winograd's algorithm; 0 for another one."""
-        plain = self.groups == 1 and {*self.dilation} == {1}
-        if not plain or {*self.stride} not in ({1}, {2}):
+        if self.groups > 1 or {*self.dilation} != {1}:
             return 0
-        return winograd_tile(self.infer(x, kernel), kernel, self.stride[0])
+        *deep, down, across = (1, *per_axis(self.stride, x.rank - 2, "stride"))
+        if {*deep} != {1} or down != across or across > 2:
+            return 0
+        return winograd_tile(self.infer(x, kernel), kernel, across)
 
     def _geometry(
         self, x: Spec, kernel: Spec

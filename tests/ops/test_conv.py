@@ -287,6 +287,59 @@ def test_strided_winograd_only_where_it_pays(shape, outputs, stride):
     assert not op.winograd_tile(Spec(shape), Spec((3, 3, shape[-1], outputs)))
 
 
+def volume_bound(tile, x, kernel, padding):
+    """Return `winograd_bound` for volumes: the planes of a kernel add up."""
+    depth = len(kernel)
+    x = np.pad(x, [(0, 0), padding[0], (0, 0), (0, 0), (0, 0)])
+    planes = x.shape[1] - depth + 1
+    total = 0
+    for k, plane in enumerate(kernel):
+        images = x[:, k : k + planes].reshape(-1, *x.shape[2:])
+        total = total + winograd_bound(tile, images, plane, padding[1:])
+    return np.sqrt(depth) * total.reshape(x.shape[0], planes, *total.shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("tile", "shape", "depth", "outputs", "padding"),
+    [
+        (4, (1, 4, 12, 12, 16), 3, 16, ((1, 1), (1, 1), (1, 1))),
+        (4, (2, 5, 9, 11, 17), 2, 33, ((1, 0), (1, 1), (1, 1))),
+        (4, (1, 16, 30, 27, 64), 3, 64, ((1, 1), (1, 1), (1, 1))),
+        (4, (3, 2, 14, 9, 20), 1, 18, ((0, 0), (0, 0), (2, 0))),
+        (4, (1, 9, 12, 12, 16), 7, 16, ((3, 3), (0, 2), (1, 1))),
+        (2, (2, 1, 7, 7, 130), 3, 31, ((1, 1), (1, 1), (1, 1))),
+        (2, (1, 2, 7, 7, 368), 3, 360, ((1, 1), (1, 1), (1, 1))),
+    ],
+)
+def test_winograd_of_volumes_stays_within_its_bound(
+    tile, shape, depth, outputs, padding
+):
+    rng = np.random.default_rng(5)
+    x, w = normal(rng, shape), normal(rng, (depth, 3, 3, shape[-1], outputs))
+    op = ops.Conv(padding=padding)
+    assert op.winograd_tile(Spec(shape), Spec(w.shape)) == tile
+    bias = normal(rng, (outputs,))
+    bound = volume_bound(tile, x, w, padding) + UNIT * 8
+    check(op, x, kernel=w, bias=bias, bound=bound)
+    assert np.median(bound) < 0.3, "a product left out would show"
+
+
+def test_strided_winograd_of_volumes_is_exact_on_whole_numbers():
+    rng = np.random.default_rng(6)
+    shape, kernel = (2, 3, 21, 23, 70), (3, 3, 3, 70, 65)
+    op = ops.Conv((1, 2, 2), padding=1)
+    assert op.winograd_tile(Spec(shape), Spec(kernel)) == 2
+    x, w, bias = whole(rng, shape), whole(rng, kernel), whole(rng, (65,))
+    check(op, x, kernel=w, bias=bias, exact=True)
+
+
+@pytest.mark.parametrize("op", [ops.Conv(2), ops.Conv((2, 1, 1)), ops.Conv((1, 1, 2))])
+def test_no_winograd_of_volumes_with_a_stride_between_planes(op):
+    shape = (1, 16, 28, 28, 64)
+    assert not op.winograd_tile(Spec(shape), Spec((3, 3, 3, 64, 64)))
+    assert not ops.Conv().winograd_tile(Spec(shape), Spec((8, 3, 3, 64, 64)))
+
+
 def layer(op, shape, kernel, after, rng):
     """Return a graph of a convolution and what `after` adds to it."""
     graph = Graph()
