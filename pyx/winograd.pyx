@@ -71,9 +71,6 @@ cdef enum:
     MOST_DEPTH = 7
     MOST_TAPS = 4 * MOST_DEPTH
 
-most_depth = MOST_DEPTH
-"""Most planes of a kernel."""
-
 cdef float NO_BIAS[4 * 16]
 
 
@@ -92,7 +89,7 @@ cdef struct Geometry:
     Py_ssize_t pixels
     Py_ssize_t channels
     Py_ssize_t outputs
-    Py_ssize_t chunk        # tiles whose V and M are in memory at once
+    Py_ssize_t chunk        # of `tiles`: V and M of these are in memory at once
     Py_ssize_t x[4]         # distances between images, planes, rows, pixels
     Py_ssize_t y[4]
     Py_ssize_t r[4]
@@ -337,8 +334,8 @@ cdef void products(
 ) noexcept nogil:
     """Multiply, for that many tiles of each plane and some blocks of outputs."""
     cdef Py_ssize_t vectors = m_width(g) // LANES
-    cdef Py_ssize_t plane_size = tiles * v_tile(g), all = tiles * g.planes
-    cdef Py_ssize_t strips = (all + g.mr - 1) // g.mr
+    cdef Py_ssize_t plane_size = tiles * v_tile(g), count = tiles * g.planes
+    cdef Py_ssize_t strips = (count + g.mr - 1) // g.mr
     cdef Py_ssize_t tap[MOST_TAPS]
     cdef Py_ssize_t place, block, vector, strip, rows, lines, each, line
     cdef const float* after
@@ -378,7 +375,7 @@ cdef void products(
             task.apart = line * (each - 1)
             for strip in range(strips):
                 task.ahead = after + min(each * strip, lines - each) * line
-                rows = all // strips + (1 if strip < all % strips else 0)
+                rows = count // strips + (1 if strip < count % strips else 0)
                 run = TILES[nr][rows]
                 run(&task)
                 task.x += rows * task.dx
