@@ -173,10 +173,13 @@ class Resize(Op):
         require_float32("Resize", x)
         require(0 not in x.shape, f"Resize: {shape_text(x.shape)} is empty")
         shape = list(x.shape)
+        asked = f"scales {self.scales}"
+        if self.sizes:
+            asked = f"sizes {self.sizes} with keep_aspect {self.keep_aspect!r}"
         for axis, size, _ in self._targets(x.shape):
             require(
                 size > 0,
-                f"Resize: the scales {self.scales} leave nothing of axis {axis} of "
+                f"Resize: the {asked} leave nothing of axis {axis} of "
                 f"{shape_text(x.shape)}",
             )
             shape[axis] = size

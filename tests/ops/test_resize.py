@@ -62,7 +62,9 @@ def configurations(draw):
         )
     op = ops.Resize(**fields)
     if any(size < 1 for _, size, _ in op._targets(shape)):
-        op = dataclasses.replace(op, scales=(), sizes=(2,) * rank)
+        op = dataclasses.replace(
+            op, scales=(), sizes=(2,) * rank, keep_aspect="stretch"
+        )
     return shape, op
 
 
@@ -309,6 +311,9 @@ def test_rejects():
         ops.Resize((4, 4), axes=(1, -2)).infer(Spec((1, 2, 3)))
     with pytest.raises(ShapeError, match="leave nothing of axis 1"):
         ops.Resize(scales=(0.1,), axes=(1,)).infer(Spec((1, 2, 3)))
+    kept = ops.Resize(sizes=(2, 2), axes=(1, 2), keep_aspect="not_larger")
+    with pytest.raises(ShapeError, match=r"sizes \(2, 2\) with keep_aspect 'not_larg"):
+        kept.infer(Spec((1, 1, 5, 1)))
     with pytest.raises(DTypeError, match="Resize: found int32"):
         ops.Resize((4,), axes=(1,)).infer(Spec((1, 2, 3), "int32"))
 
