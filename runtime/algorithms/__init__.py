@@ -1,6 +1,6 @@
 """The ways to compute a convolution, each bound to its kernel; one a file."""
 
-from .depthwise import depthwise
+from .depthwise import depthwise, suits_depthwise
 from .matrix_product import matrix_product
 from .moves import Moves
 from .narrow import narrow, suits_narrow
@@ -11,6 +11,7 @@ __all__ = [
     "depthwise",
     "matrix_product",
     "narrow",
+    "suits_depthwise",
     "suits_narrow",
     "winograd",
     "winograd_halo",

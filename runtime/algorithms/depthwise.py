@@ -1,4 +1,4 @@
-"""Convolution in which every channel has a kernel of its own."""
+"""Convolution in which every channel has a kernel of its own, or shares it with few."""
 
 from __future__ import annotations
 
@@ -10,6 +10,21 @@ from ..step import Step
 from ..view import View, aligned_zeros
 from .moves import Moves, finish, fused
 
+MIXED_WIDTH = 3
+"""Taps of a row that share a permuted input."""
+
+LEAST_LANES = 8
+"""Narrower vectors have no instruction that permutes them."""
+
+
+def suits_depthwise(low: Lowering, kernel: Array, groups: int) -> bool:
+    """Return whether whole groups fit into a vector side by side."""
+    inputs, outputs = kernel.shape[-2], kernel.shape[-1] // groups
+    if inputs == outputs == 1:
+        return True
+    lanes: int = low.load("depthwise").lanes
+    return lanes >= LEAST_LANES and groups > 1 and max(inputs, outputs) <= lanes
+
 
 def depthwise(
     low: Lowering,
@@ -19,37 +34,64 @@ def depthwise(
     kernel: Array,
     bias: Array | None,
     taps: list[int],
+    groups: int,
     epilogue: Epilogue,
 ) -> Step:
-    """Return the step of a convolution in which each channel has its own kernel."""
+    """Return the step of a convolution whose groups stand side by side in vectors.
+
+    Parameters
+    ----------
+    kernel : Array
+        (taps..., inputs a group, outputs).
+    taps : list of int
+        Offsets into `x`.
+    """
     module = low.load("depthwise")
-    channels = out.shape[-1]
-    rows = kernel.size // (kernel.shape[-3] * channels)
-    row_bytes = rows * x.shape[-2] * 4 * module.lanes
+    lanes: int = module.lanes
+    inputs, outputs = kernel.shape[-2], kernel.shape[-1] // groups
+    alone = inputs == outputs == 1
+    beside = lanes // max(inputs, outputs)
+    rows = kernel.size // (kernel.shape[-3] * kernel.shape[-2] * kernel.shape[-1])
+    row_bytes = rows * x.shape[-2] * 4 * lanes
     span = max(1, low.level1_bytes // 2 // row_bytes)
     width = kernel.shape[-3]
-    if width > 1 and taps[1] - taps[0] != moves.x[3]:
+    follow = width > 1 and taps[1] - taps[0] == moves.x[3]
+    if not follow or not (alone or width == MIXED_WIDTH):
         width = 1
-    whole = -(-channels // module.lanes) * module.lanes
+
+    def vectors(array: Array) -> Array:
+        """Return (vectors, ..., lanes) of an array whose last axis is channels."""
+        channels = beside * outputs
+        count = -(-array.shape[-1] // channels)
+        whole = [(0, 0)] * (array.ndim - 1) + [(0, count * channels - array.shape[-1])]
+        array = np.pad(array, whole).reshape(*array.shape[:-1], count, channels)
+        array = np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, lanes - channels)])
+        return np.moveaxis(array, -2, 0)
 
     def pack() -> Array:
-        packed = aligned_zeros(whole * len(taps))
-        flat = np.ascontiguousarray(kernel, np.float32).reshape(len(taps), channels)
-        module.pack_weights(flat, packed)
+        weight: Array = np.asarray(kernel).reshape(-1, width, *kernel.shape[-2:])
+        spread = vectors(np.swapaxes(weight, 1, 2))
+        packed = aligned_zeros(spread.size)
+        packed[:] = spread.reshape(-1)
         return packed
 
     def pack_bias() -> Array:
-        packed = aligned_zeros(whole)
-        packed[:channels] = 0 if bias is None else bias
+        spread = vectors(np.zeros(kernel.shape[-1]) if bias is None else bias)
+        packed = aligned_zeros(spread.size)
+        packed[:] = spread.reshape(-1)
         return packed
 
+    group = np.minimum(np.arange(lanes) // outputs, beside - 1)
+    lane = (group * inputs + np.arange(inputs)[:, None]).astype(np.int32)
+    name = "depthwise" if alone else f"depthwise {inputs}x{outputs}"
     return Step(
         module.depthwise(
             moves.size,
             moves.x,
             moves.y,
             moves.r,
-            channels,
+            kernel.shape[-1],
+            (inputs, outputs, beside),
             len(taps),
             width,
             span,
@@ -59,10 +101,13 @@ def depthwise(
         (
             out,
             x,
-            low.packed(kernel, "depthwise", pack),
-            low.packed(kernel if bias is None else bias, "depthwise bias", pack_bias),
+            low.packed(kernel, ("depthwise", groups, width), pack),
+            low.packed(
+                kernel if bias is None else bias, ("depthwise bias", groups), pack_bias
+            ),
             low.constant(np.array(taps, np.int64)),
             epilogue.residual or out,
+            low.constant(lane),
         ),
-        fused("depthwise", epilogue),
+        fused(name, epilogue),
     )

@@ -14,6 +14,7 @@ from ..algorithms import (
     depthwise,
     matrix_product,
     narrow,
+    suits_depthwise,
     suits_narrow,
     winograd,
     winograd_halo,
@@ -182,12 +183,13 @@ class Conv(Op):
             ]
         moving = [a * b for a, b in zip(stride, x.strides[1:-1], strict=True)]
         moves = Moves.between(out, (x.strides[0], *moving), epilogue.residual)
-        channels, outputs = x.shape[-1], kernel.shape[-1]
-        if self.groups == channels == outputs:
-            return [depthwise(low, moves, out, x, kernel, bias, taps, epilogue)]
+        if suits_depthwise(low, kernel, self.groups):
+            return [
+                depthwise(low, moves, out, x, kernel, bias, taps, self.groups, epilogue)
+            ]
         run = kernel.shape[-2]
         width = kernel.shape[-3]
-        if self.groups == 1 and steps[-1] == channels and x.strides[-1] == 1:
+        if self.groups == 1 and steps[-1] == x.shape[-1] and x.strides[-1] == 1:
             taps, run = taps[::width], run * width
         return [
             matrix_product(

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..algorithms import Moves, depthwise, matrix_product
+from ..algorithms import Moves, depthwise, matrix_product, suits_depthwise
 from ..algorithms.parts import Part
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
@@ -210,12 +210,13 @@ class ConvTranspose(Op):
         ]
         taps = [sum(tap) for tap in itertools.product(*distances)]
         moves = Moves.between(out, x.strides[:-1], epilogue.residual)
-        channels, outputs = x.shape[-1], out.shape[-1]
         run = kernel.shape[-2]
-        if taps and self.groups == channels == outputs:
-            return depthwise(low, moves, out, x, kernel, bias, taps, epilogue)
+        if taps and suits_depthwise(low, kernel, self.groups):
+            return depthwise(
+                low, moves, out, x, kernel, bias, taps, self.groups, epilogue
+            )
         width = len(phases[-1].offsets)
-        if taps and self.groups == 1 and phases[-1].gap * x.strides[-2] == channels:
+        if taps and self.groups == 1 and phases[-1].gap * x.strides[-2] == x.shape[-1]:
             taps, run = taps[::width], run * width
         return matrix_product(
             low, moves, out, x, kernel, bias, taps, run, self.groups, epilogue

@@ -77,6 +77,47 @@ def test_depthwise_is_exact_on_whole_numbers(
 
 @given(
     rng=generators(),
+    groups=st.integers(2, 19),
+    inputs=st.integers(1, 17),
+    outputs=st.integers(1, 17),
+    size=st.tuples(st.integers(1, 12), st.integers(1, 20)),
+    kernel=st.sampled_from([(1, 1), (3, 3), (5, 5), (1, 7), (3, 2), (2, 3, 3)]),
+    stride=st.sampled_from([1, 2, (1, 2)]),
+    dilation=st.sampled_from([1, 2]),
+)
+def test_groups_that_share_a_vector_are_exact_on_whole_numbers(
+    rng, groups, inputs, outputs, size, kernel, stride, dilation
+):
+    if len(kernel) == 3:
+        size, stride = (2, *size), 1
+    op = ops.Conv(stride, dilation, "same", groups)
+    x = whole(rng, (2, *size, inputs * groups))
+    w = whole(rng, (*kernel, inputs, outputs * groups))
+    check(op, x, kernel=w, bias=whole(rng, (outputs * groups,)), exact=True)
+
+
+@pytest.mark.parametrize("isa", kernels.SUPPORTED)
+@pytest.mark.parametrize("part", [1, 2, 3, 4, 5, 8, 16])
+def test_groups_share_a_vector_and_nothing_else(isa, part):
+    """A number that is not finite stays in its group."""
+    lanes = {"base": 0, "avx2": 8, "avx512": 16}[isa]
+    rng = np.random.default_rng(part)
+    x = normal(rng, (1, 5, 6, 7 * part))
+    x[..., 3 * part] = np.nan
+    graph = Graph()
+    kernel = normal(rng, (3, 3, part, 7 * part))
+    y = graph.add(ops.Conv(groups=7), graph.input("x", x.shape), kernel=kernel)
+    graph.output(y)
+    model = Model(graph, isa=isa)
+    shared = any("depthwise" in step.algorithm for step in model.profile(x))
+    assert shared == (part <= max(1, lanes))
+    lost = np.isnan(model(x))
+    third = np.arange(7 * part) // part == 3
+    np.testing.assert_array_equal(lost, np.broadcast_to(third, lost.shape))
+
+
+@given(
+    rng=generators(),
     channels=st.integers(1, 3),
     outputs=st.integers(1, 24),
     size=st.tuples(st.integers(1, 30), st.integers(1, 30)),

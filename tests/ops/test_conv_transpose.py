@@ -68,6 +68,24 @@ def test_depthwise_is_exact_on_whole_numbers(rng, channels, size, kernel, stride
     check(op, x, kernel=w, bias=whole(rng, (channels,)), exact=True)
 
 
+@given(
+    rng=generators(),
+    groups=st.integers(2, 9),
+    inputs=st.integers(1, 9),
+    outputs=st.integers(1, 9),
+    size=st.tuples(st.integers(1, 8), st.integers(1, 12)),
+    kernel=st.sampled_from([(2, 2), (4, 4), (3, 6)]),
+    stride=st.sampled_from([1, 2, (1, 3)]),
+)
+def test_groups_that_share_a_vector_are_exact_on_whole_numbers(
+    rng, groups, inputs, outputs, size, kernel, stride
+):
+    op = ops.ConvTranspose(stride, padding="same", groups=groups)
+    x = whole(rng, (2, *size, inputs * groups))
+    w = whole(rng, (*kernel, outputs, inputs * groups))
+    check(op, x, kernel=w, bias=whole(rng, (outputs * groups,)), exact=True)
+
+
 @given(case=cases(), rng=generators())
 def test_it_is_pytorch(case, rng):
     op, shape, kernel = case
