@@ -87,9 +87,12 @@ cdef void finish_tile(
 
 
 cdef inline void tile(
-    const int rows, const int height, const Geometry* g, const Task* t
+    const int rows, const int height, const bint shared, const Geometry* g, const Task* t
 ) noexcept nogil:
-    """Compute one vector of `rows` output rows; `height` is that of the geometry."""
+    """Compute one vector of `rows` output rows; `height` is that of the geometry.
+
+    `shared` says that all lanes read one input, which needs no permutation.
+    """
     cdef vec acc[MOST_ROWS]
     cdef vec sums[MOST_ROWS]
     cdef vec near[MOST_ROWS + MOST_HEIGHT]
@@ -107,11 +110,11 @@ cdef inline void tile(
             p = t.x + t.tap[n]
             for k in range(g.run):
                 for i in range(rows - 1):
-                    near[i] = pick(p + i * down, index, t.inputs)
+                    near[i] = splat(p[i * down]) if shared else pick(p + i * down, index, t.inputs)
                 for j in range(height):
                     # Not sooner: near[j - 1] has had its last use and leaves a register.
                     i = rows - 1 + j
-                    near[i] = pick(p + i * down, index, t.inputs)
+                    near[i] = splat(p[i * down]) if shared else pick(p + i * down, index, t.inputs)
                     b = load(w + j * LANES)
                     for i in range(rows):
                         acc[i] = acc[i] + near[i + j] * b
@@ -132,9 +135,10 @@ cdef inline void tile_of(
     const int rows, const Geometry* g, const Task* t
 ) noexcept nogil:
     if g.height == 5:
-        tile(rows, 5, g, t)
+        if t.inputs == 1: tile(rows, 5, True, g, t)
+        else: tile(rows, 5, False, g, t)
     else:
-        tile(rows, 3, g, t)
+        tile(rows, 3, False, g, t)
 
 
 cdef void tile_1(const Geometry* g, const Task* t) noexcept nogil: tile_of(1, g, t)

@@ -4,17 +4,23 @@ A vector of channels is reduced at once. Each output position first finds which 
 its window lies inside the input, so padding needs no memory: what lies outside is never
 read. An average divides by the positions inside, or, if padding counts, by those inside
 the padded input (a window that ceil mode pushes past the padding counts only up to it).
+
+Where pixels have so few channels that the windows of several fit into two vectors, these
+are reduced together: the rows of the windows first, then the taps of a row, which
+permutations bring to the lanes of their pixels.
 """
 
 from libc.math cimport INFINITY
 from simd cimport (
-    LANES, larger, load, load_n, load_part, prefetch, splat, store, store_n, store_part, vec,
+    LANES, larger, load, load_index, load_n, load_part, permute_two, prefetch, splat, store, store_n, store_part,
+    vec,
 )
 from step cimport bound, share
 
 
 cdef enum:
     MOST_PIXELS = 8
+    MOST_WIDTH = 4
 
 
 cdef struct Geometry:
@@ -33,6 +39,8 @@ cdef struct Geometry:
     bint count_padding
     bint distant            # the next tile's inputs are fetched
     Py_ssize_t inside       # output pixels before the first whose window ends outside
+    Py_ssize_t beside       # pixels that share a vector, or 0
+    int index[MOST_WIDTH * LANES]   # where each lane finds each tap in two vectors
 
 
 cdef struct Window:
@@ -42,22 +50,25 @@ cdef struct Window:
     Py_ssize_t divisor
 
 
+cdef inline Py_ssize_t steps(Py_ssize_t distance, Py_ssize_t step) noexcept nogil:
+    """Return how many steps reach a positive distance; most are one long."""
+    return distance if step == 1 else (distance + step - 1) // step
+
+
 cdef inline void clip(
     const Geometry* g, int axis, Py_ssize_t at, Window* w
 ) noexcept nogil:
     """Find the taps of the window at output position `at` that lie inside."""
     cdef Py_ssize_t step = g.dilation[axis], size = g.inner[axis]
     cdef Py_ssize_t start = at * g.stride[axis] - g.before[axis]
-    cdef Py_ssize_t skip = (-start + step - 1) // step if start < 0 else 0
+    cdef Py_ssize_t skip = steps(-start, step) if start < 0 else 0
     cdef Py_ssize_t stop = 0
     if start < size:
-        stop = min(g.kernel[axis], (size - start + step - 1) // step)
+        stop = min(g.kernel[axis], steps(size - start, step))
     w.first[axis] = start + skip * step
     w.count[axis] = max(<Py_ssize_t>0, stop - skip)
     if g.count_padding:
-        stop = min(
-            g.kernel[axis], (size + g.after[axis] - start + step - 1) // step
-        )
+        stop = min(g.kernel[axis], steps(size + g.after[axis] - start, step))
         w.divisor *= max(<Py_ssize_t>1, stop)
     else:
         w.divisor *= max(<Py_ssize_t>1, w.count[axis])
@@ -115,6 +126,35 @@ cdef inline void reduce_pixels(
         reduce_tile(average, pixels, False, g, w, x + c, y + c, <int>(g.channels - c))
 
 
+cdef inline void reduce_beside(
+    const bint average, const Geometry* g, const Window* w, const float* x, float* y,
+    Py_ssize_t pixels, Py_ssize_t groups,
+) noexcept nogil:
+    """Reduce the windows of `groups` times so many neighbouring pixels."""
+    cdef vec low, high, a, tap, divisor = splat(<float>w.divisor)
+    cdef Py_ssize_t channels = g.channels, width = g.kernel[2], across = pixels * g.stride[2] * channels
+    cdef Py_ssize_t planes = w.count[0], rows = w.count[1]
+    cdef Py_ssize_t plane = g.dilation[0] * g.x[1], row = g.dilation[1] * g.x[2], d, h, u, i
+    cdef int n = <int>(((pixels - 1) * g.stride[2] + width) * channels)
+    cdef int first = min(n, LANES), rest = n - first, out = <int>(pixels * channels)
+    for u in range(groups):
+        low = splat(0.0 if average else -INFINITY)
+        high = low
+        for d in range(planes):
+            for h in range(rows):
+                a = load_part(x + d * plane + h * row, first)
+                low = low + a if average else larger(low, a)
+                a = load_part(x + d * plane + h * row + LANES, rest)
+                high = high + a if average else larger(high, a)
+        a = permute_two(low, high, load_index(g.index))
+        for i in range(1, width):
+            tap = permute_two(low, high, load_index(g.index + i * LANES))
+            a = a + tap if average else larger(a, tap)
+        store_part(y, a / divisor if average else a, out)
+        x += across
+        y += out
+
+
 cdef inline void reduce_row(
     const bint average, const Geometry* g, Window* w, const float* x, float* y
 ) noexcept nogil:
@@ -124,7 +164,7 @@ cdef inline void reduce_row(
     along the row, and several of them are reduced together; those at its ends are
     clipped one by one.
     """
-    cdef Py_ssize_t pixel = 0, divisor = w.divisor, stride = g.stride[2], start, count
+    cdef Py_ssize_t pixel = 0, divisor = w.divisor, stride = g.stride[2], start, count, left
     cdef const float* p
     while pixel < g.outer[2]:
         start = pixel * stride - g.before[2]
@@ -139,6 +179,15 @@ cdef inline void reduce_row(
             w.count[2] = g.kernel[2]
             w.divisor = divisor * g.kernel[2]
             p = x + start * g.x[3]
+            if g.beside:
+                left = count % g.beside
+                reduce_beside(average, g, w, p, y, g.beside, count // g.beside)
+                if left:
+                    p += (count - left) * stride * g.x[3]
+                    reduce_beside(average, g, w, p, y + (count - left) * g.y[3], left, 1)
+                pixel += count
+                y += count * g.y[3]
+                continue
             if count > MOST_PIXELS:
                 count = min(<Py_ssize_t>MOST_PIXELS, (count + 1) // 2)
             if count == 8: reduce_pixels(average, 8, g, w, p, y)
@@ -158,15 +207,13 @@ cdef void run_pool(
 ) noexcept nogil:
     cdef const Geometry* g = <const Geometry*>geometry
     cdef Py_ssize_t rows = g.images * g.outer[0] * g.outer[1]
-    cdef Py_ssize_t u, i, image, d, h
+    cdef Py_ssize_t first = share(rows, part, parts), left = share(rows, part + 1, parts) - first
+    cdef Py_ssize_t h = first % g.outer[1], d = first // g.outer[1] % g.outer[0]
+    cdef Py_ssize_t image = first // g.outer[1] // g.outer[0]
     cdef Window w
     cdef const float* x
     cdef float* y
-    for u in range(share(rows, part, parts), share(rows, part + 1, parts)):
-        h = u % g.outer[1]
-        i = u // g.outer[1]
-        d = i % g.outer[0]
-        image = i // g.outer[0]
+    while left > 0:
         w.divisor = 1
         clip(g, 0, d, &w)
         clip(g, 1, h, &w)
@@ -179,6 +226,14 @@ cdef void run_pool(
             reduce_row(True, g, &w, x, y)
         else:
             reduce_row(False, g, &w, x, y)
+        left -= 1
+        h += 1
+        if h == g.outer[1]:
+            h = 0
+            d += 1
+            if d == g.outer[0]:
+                d = 0
+                image += 1
 
 
 def pool(Py_ssize_t images, Py_ssize_t channels, inner, outer, kernel, stride,
@@ -210,7 +265,25 @@ def pool(Py_ssize_t images, Py_ssize_t channels, inner, outer, kernel, stride,
     g.distant = distant
     last = g.inner[2] - 1 - (g.kernel[2] - 1) * g.dilation[2]
     g.inside = (last + g.before[2] + g.stride[2]) // g.stride[2] if last >= 0 else 0
+    g.beside = 0
+    if LANES >= 8 and g.x[3] == channels == g.y[3] and g.dilation[2] == 1 and g.kernel[2] <= MOST_WIDTH:
+        spread_pixels(&g)
     return bound(run_pool, &g, sizeof(g))
+
+
+cdef void spread_pixels(Geometry* g):
+    """Find how many pixels share a vector, if more than one, and where their taps lie."""
+    cdef Py_ssize_t left = 2 * LANES // g.channels - g.kernel[2]
+    cdef int lane, tap
+    if left < g.stride[2] or 2 * g.channels > LANES:
+        return
+    g.beside = min(LANES // g.channels, left // g.stride[2] + 1)
+    for tap in range(<int>g.kernel[2]):
+        for lane in range(LANES):
+            g.index[tap * LANES + lane] = <int>(
+                min(lane // g.channels, g.beside - 1) * g.stride[2] * g.channels
+                + tap * g.channels + lane % g.channels
+            )
 
 
 cdef inline void reduce_image(

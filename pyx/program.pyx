@@ -114,6 +114,10 @@ ABSOLUTE = -1
 """The slot of constants, whose offset is their address."""
 
 
+cdef enum:
+    FEW = 4  # arrays whose descriptions need no memory of their own
+
+
 # Seconds from one look for signals to the next.
 cdef double BETWEEN_LOOKS = 0.05
 
@@ -347,31 +351,41 @@ cdef class Context:
         BaseException
             What a signal's handler raised, such as KeyboardInterrupt.
         """
-        cdef Py_buffer* views
         cdef double[::1] stamps
+        cdef double* stamp = NULL
+        if times is not None:
+            stamps = times
+            if stamps.shape[0] != self.program.count + 1:
+                raise ValueError("times wants one element more than there are steps")
+            stamp = &stamps[0]
+        return self.compute(
+            arrays, threads, stamp, timeout, first, self.program.count if end is None else end
+        )
+
+    cdef int compute(
+        self, tuple arrays, int threads, double* times, double timeout, Py_ssize_t first, Py_ssize_t end
+    ) except -1:
+        """Do what `run` says."""
+        cdef Py_buffer few[FEW]
+        cdef Py_buffer* views = few
         cdef Run run
         cdef Program program = self.program
-        cdef Py_ssize_t i, slot, held = 0, count = len(arrays)
+        cdef Py_ssize_t i, held = 0, count = len(arrays)
         cdef Py_ssize_t readable = count - program.written
         cdef Place place
         if count != len(program.external_bytes):
             raise ValueError(f"{count} arrays, wanted {len(program.external_bytes)}")
+        if not 0 <= first <= end <= program.count:
+            raise ValueError(f"steps {first} to {end} of {program.count}")
         run.calls = self.calls
         run.first = first
-        run.end = program.count if end is None else end
-        if not 0 <= run.first <= run.end <= program.count:
-            raise ValueError(f"steps {first} to {end} of {program.count}")
-        run.done = run.end
+        run.end = run.done = end
         run.context = <void*>self
-        run.times = NULL
-        if times is not None:
-            stamps = times
-            if stamps.shape[0] != program.count + 1:
-                raise ValueError("times wants one element more than there are steps")
-            run.times = &stamps[0]
-        views = <Py_buffer*>calloc(count + 1, sizeof(Py_buffer))
-        if views == NULL:
-            raise MemoryError()
+        run.times = times
+        if count > FEW:
+            views = <Py_buffer*>calloc(count, sizeof(Py_buffer))
+            if views == NULL:
+                raise MemoryError()
         try:
             for i in range(count):
                 PyObject_GetBuffer(
@@ -402,11 +416,60 @@ cdef class Context:
         finally:
             for i in range(held):
                 PyBuffer_Release(&views[i])
-            free(views)
+            if views != few:
+                free(views)
         if self.raised is not None:
             error, self.raised = self.raised, None
             raise error
         return run.done
+
+
+cdef class Contexts:
+    """The contexts of a program that no run is using.
+
+    Parameters
+    ----------
+    program : Program
+        What to run.
+    most : int
+        How many to keep for the next run.
+    """
+
+    cdef Program program
+    cdef Py_ssize_t most
+    cdef list idle
+
+    def __init__(self, Program program, Py_ssize_t most):
+        self.program = program
+        self.most = most
+        self.idle = []
+
+    def __len__(self):
+        return len(self.idle)
+
+    cpdef Context take(self, bint poison):
+        """Return a context that no other run uses, until it is given back.
+
+        Raises
+        ------
+        MemoryError
+            As `Context`.
+        """
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return Context(self.program, poison)
+
+    cpdef give(self, Context context):
+        """Take a context back."""
+        if len(self.idle) < self.most:
+            self.idle.append(context)
+
+    def run(self, tuple arrays, int threads, bint poison):
+        """Run the whole program once, as `Context.run`, in a context of its own."""
+        cdef Context context = self.take(poison)
+        context.compute(arrays, threads, NULL, INFINITY, 0, self.program.count)
+        self.give(context)
 
 
 def give_back_memory():

@@ -130,6 +130,15 @@ static inline vec permute(vec v, ivec index) {
 }
 #endif
 
+/* In every lane the element of a and then b at index. */
+static inline vec permute_two(vec a, vec b, ivec index) {
+#if LANES == 16
+    return (vec)_mm512_permutex2var_ps((__m512)a, (__m512i)index, (__m512)b);
+#else
+    return choose(index >= LANES, permute(b, index & (LANES - 1)), permute(a, index & (LANES - 1)));
+#endif
+}
+
 /* p[index] in every lane whose index, below LANES, is one of the first n; else any number. */
 static inline vec pick(const float *p, ivec index, int n) {
     return permute(load_part(p, n), index);

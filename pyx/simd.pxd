@@ -17,6 +17,7 @@ cdef extern from "simd.h" nogil:
     void store_n(float* p, vec v, int n) noexcept
     ivec load_index(const int* p) noexcept
     vec permute(vec v, ivec index) noexcept
+    vec permute_two(vec a, vec b, ivec index) noexcept
     vec pick(const float* p, ivec index, int n) noexcept
     vec splat(float x) noexcept
     vec choose(ivec mask, vec a, vec b) noexcept

@@ -10,7 +10,7 @@ import numpy as np
 from .errors import ShapeError
 from .graph import Graph, Node
 from .intake import take_outputs
-from .kernels._program import Context
+from .kernels._program import Context, Contexts
 from .machine import allowed_cpus
 from .plan import Plan, Value
 from .spec import Array
@@ -43,7 +43,7 @@ class Prepared:
         self.outputs = graph.outputs
         self._graph = graph
         self._rest = rest
-        self._idle: list[Context] = []
+        self._contexts = Contexts(plan.program, MOST_IDLE)
         self._results = [(spec.shape, np.dtype(spec.dtype)) for _, spec in plan.outputs]
         inputs = [spec.dtype for _, spec in plan.inputs]
         self.plain = inputs == ["float32"] and len(plan.outputs) == 1 and not rest
@@ -51,7 +51,7 @@ class Prepared:
     def answer(self, x: Array, poison: bool) -> Array:
         """Return the output of a `plain` plan: `run` without its choices."""
         result: Array = np.empty(*self._results[0])
-        self._compute((x, result), poison, None)
+        self._contexts.run((x, result), self.plan.threads, poison)
         return result
 
     def run(
@@ -84,23 +84,14 @@ class Prepared:
             if self._rest:
                 raise ShapeError("out= is for models whose outputs have a known size")
             take_outputs(out, self.plan.outputs, arrays, results)
-        self._compute((*arrays, *results), poison, watch)
-        return self._finished(arrays, results, watch) if self._rest else results
-
-    def _compute(
-        self, arrays: tuple[Array, ...], poison: bool, watch: Watch | None
-    ) -> None:
-        """Run the steps in a context that no other run uses."""
-        try:
-            context = self._idle.pop()
-        except IndexError:
-            context = Context(self.plan.program, poison)
+        everything = (*arrays, *results)
         if watch is None:
-            context.run(arrays, self.plan.threads)
+            self._contexts.run(everything, self.plan.threads, poison)
         else:
-            self._run_watched(context, arrays, watch)
-        if len(self._idle) < MOST_IDLE:
-            self._idle.append(context)
+            context = self._contexts.take(poison)
+            self._run_watched(context, everything, watch)
+            self._contexts.give(context)
+        return self._finished(arrays, results, watch) if self._rest else results
 
     def _run_watched(
         self, context: Context, arrays: tuple[Array, ...], watch: Watch

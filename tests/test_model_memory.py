@@ -221,10 +221,10 @@ def test_contexts_that_nobody_uses_are_few():
     def call(depth):
         hook = (lambda *_: call(depth - 1)) if depth else (lambda *_: seen.append(0))
         model(x, hook=hook)
-        return len(prepared._idle)
+        return len(prepared._contexts)
 
     assert call(2) <= MOST_IDLE
-    assert len(prepared._idle) <= MOST_IDLE
+    assert len(prepared._contexts) <= MOST_IDLE
     assert seen
 
 

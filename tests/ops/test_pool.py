@@ -20,7 +20,7 @@ def pools(draw, kind):
     pairs = st.tuples(*[st.tuples(n, n) for n in less])
     padding = draw(st.sampled_from(["valid", "same", "same_lower"]) | pairs)
     size = tuple(draw(st.integers(k, k + 7)) for k in span)
-    channels = draw(st.sampled_from([1, 7, 8, 16, 17, 33]))
+    channels = draw(st.sampled_from([1, 2, 3, 5, 7, 8, 16, 17, 33]))
     extra = [draw(st.booleans())] if kind is ops.AveragePool else []
     op = kind(kernel, stride, dilation, padding, draw(st.booleans()), *extra)
     return op, (draw(st.integers(1, 2)), *size, channels)
@@ -39,7 +39,7 @@ def test_average_matches_reference(case, rng):
 
 
 @pytest.mark.parametrize("width", range(2, 24))
-@pytest.mark.parametrize("channels", [6, 16, 21])
+@pytest.mark.parametrize("channels", [2, 3, 6, 16, 21])
 def test_rows_of_every_length(width, channels):
     rng = np.random.default_rng(width)
     x = whole(rng, (1, 5, width, channels))
