@@ -22,6 +22,8 @@ takes what is left, so that nobody does it.
 """
 
 from cpython.buffer cimport (
+    PyBUF_FORMAT,
+    PyBUF_ND,
     PyBUF_SIMPLE,
     PyBUF_WRITABLE,
     PyBuffer_FillInfo,
@@ -32,7 +34,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memset, strcmp
 from step cimport Kernel
 
 cdef extern from "team.h" nogil:
@@ -112,10 +114,6 @@ ARENA = 0
 
 ABSOLUTE = -1
 """The slot of constants, whose offset is their address."""
-
-
-cdef enum:
-    FEW = 4  # arrays whose descriptions need no memory of their own
 
 
 # Seconds from one look for signals to the next.
@@ -366,26 +364,17 @@ cdef class Context:
         self, tuple arrays, int threads, double* times, double timeout, Py_ssize_t first, Py_ssize_t end
     ) except -1:
         """Do what `run` says."""
-        cdef Py_buffer few[FEW]
-        cdef Py_buffer* views = few
-        cdef Run run
         cdef Program program = self.program
         cdef Py_ssize_t i, held = 0, count = len(arrays)
         cdef Py_ssize_t readable = count - program.written
-        cdef Place place
+        cdef Py_buffer* views
         if count != len(program.external_bytes):
             raise ValueError(f"{count} arrays, wanted {len(program.external_bytes)}")
         if not 0 <= first <= end <= program.count:
             raise ValueError(f"steps {first} to {end} of {program.count}")
-        run.calls = self.calls
-        run.first = first
-        run.end = run.done = end
-        run.context = <void*>self
-        run.times = times
-        if count > FEW:
-            views = <Py_buffer*>calloc(count, sizeof(Py_buffer))
-            if views == NULL:
-                raise MemoryError()
+        views = <Py_buffer*>calloc(count + 1, sizeof(Py_buffer))
+        if views == NULL:
+            raise MemoryError()
         try:
             for i in range(count):
                 PyObject_GetBuffer(
@@ -398,26 +387,40 @@ cdef class Context:
                         f"array {i} has {views[i].len} bytes, "
                         f"wanted {program.external_bytes[i]}"
                     )
-            for i in range(program.operands):
-                place = program.places[i]
-                if place.slot > ARENA:
-                    self.operand[i] = <char*>views[place.slot - 1].buf + place.offset
-            with nogil:
-                run.deadline = seconds() + timeout
-                run.due = min(run.deadline, coarse_seconds() + BETWEEN_LOOKS)
-                if run.times != NULL:
-                    run.times[first] = seconds()
-                if threads <= 1 or not team_run(
-                    walk, &run, threads, run.first, run.end, program.after
-                ):
-                    walk_alone(&run)
-                elif run.times != NULL:
-                    run.times[run.done] = seconds()
+            return self.walked(views, threads, times, timeout, first, end)
         finally:
             for i in range(held):
                 PyBuffer_Release(&views[i])
-            if views != few:
-                free(views)
+            free(views)
+
+    cdef int walked(
+        self, const Py_buffer* views, int threads, double* times, double timeout, Py_ssize_t first, Py_ssize_t end
+    ) except -1:
+        """Run the steps on the caller's memory; return how many are done."""
+        cdef Program program = self.program
+        cdef Py_ssize_t i
+        cdef Place place
+        cdef Run run
+        run.calls = self.calls
+        run.first = first
+        run.end = run.done = end
+        run.context = <void*>self
+        run.times = times
+        for i in range(program.operands):
+            place = program.places[i]
+            if place.slot > ARENA:
+                self.operand[i] = <char*>views[place.slot - 1].buf + place.offset
+        with nogil:
+            run.deadline = seconds() + timeout
+            run.due = min(run.deadline, coarse_seconds() + BETWEEN_LOOKS)
+            if run.times != NULL:
+                run.times[first] = seconds()
+            if threads <= 1 or not team_run(
+                walk, &run, threads, run.first, run.end, program.after
+            ):
+                walk_alone(&run)
+            elif run.times != NULL:
+                run.times[run.done] = seconds()
         if self.raised is not None:
             error, self.raised = self.raised, None
             raise error
@@ -470,6 +473,73 @@ cdef class Contexts:
         cdef Context context = self.take(poison)
         context.compute(arrays, threads, NULL, INFINITY, 0, self.program.count)
         self.give(context)
+
+
+cdef class Usual:
+    """The call that most models get most of the time: one array in, one array out.
+
+    Parameters
+    ----------
+    contexts : Contexts
+        Of a program with one input, of float32, and one output.
+    shape : tuple of int
+        Of the input.
+    array : type
+        What the input must be; not a kind of it, which may mean something else.
+    empty : callable
+        Returns a new array for the output.
+    threads : int
+        At most this many threads.
+    """
+
+    cdef Contexts contexts
+    cdef tuple shape
+    cdef object array
+    cdef object empty
+    cdef int threads
+
+    def __init__(self, Contexts contexts, tuple shape, array, empty, int threads):
+        self.contexts = contexts
+        self.shape = shape
+        self.array = array
+        self.empty = empty
+        self.threads = threads
+
+    def answer(self, x, bint poison):
+        """Return the output for `x`, None if it is not what this call is for."""
+        cdef Py_buffer views[2]
+        cdef Context context
+        cdef object result = None
+        if type(x) is not self.array:
+            return None
+        try:
+            PyObject_GetBuffer(x, &views[0], PyBUF_ND | PyBUF_FORMAT)
+        except (BufferError, ValueError):
+            return None
+        try:
+            if not self.fits(&views[0]):
+                return None
+            result = self.empty()
+            PyObject_GetBuffer(result, &views[1], PyBUF_WRITABLE)
+            try:
+                context = self.contexts.take(poison)
+                context.walked(views, self.threads, NULL, INFINITY, 0, context.program.count)
+                self.contexts.give(context)
+            finally:
+                PyBuffer_Release(&views[1])
+        finally:
+            PyBuffer_Release(&views[0])
+        return result
+
+    cdef bint fits(self, const Py_buffer* view):
+        """Return whether an array is float32, of the shape, and aligned."""
+        cdef Py_ssize_t axis
+        if view.ndim != len(self.shape) or <size_t>view.buf % sizeof(float):
+            return False
+        for axis in range(view.ndim):
+            if view.shape[axis] != self.shape[axis]:
+                return False
+        return strcmp(view.format, b"f") == 0
 
 
 def give_back_memory():

@@ -94,6 +94,7 @@ TAKEN = {
 @pytest.mark.parametrize("convert", TAKEN.values(), ids=TAKEN)
 def test_arrays_that_mean_the_same_give_the_same_bits(model, convert):
     given = convert(X)
+    np.testing.assert_array_equal(model(X), 2 * X)
     np.testing.assert_array_equal(model(given), 2 * X)
     np.testing.assert_array_equal(model.run({"x": given})["conv1"], 2 * X)
 

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 ARENA: int
@@ -39,6 +39,17 @@ class Contexts:
     def take(self, poison: bool) -> Context: ...
     def give(self, context: Context) -> None: ...
     def run(self, arrays: tuple[Any, ...], threads: int, poison: bool) -> None: ...
+
+class Usual:
+    def __init__(
+        self,
+        contexts: Contexts,
+        shape: tuple[int, ...],
+        array: type,
+        empty: Callable[[], Any],
+        threads: int,
+    ) -> None: ...
+    def answer(self, x: Any, poison: bool) -> Any: ...
 
 def give_back_memory() -> None: ...
 def workers() -> int: ...
