@@ -437,9 +437,17 @@ class Graph:
         graph = Graph(self.name)
         for entry in self.inputs:
             graph.input(entry.name, entry.shape, entry.dtype)
+        nodes = list(nodes)
         pool = {**self.params, **(params or {})}
-        for node in nodes:
-            graph.append(node, {t: pool[t] for t in node.params.values()})
+        used = [tensor for node in nodes for tensor in node.params.values()]
+        if nodes == self.nodes and all(pool[t] is self.params.get(t) for t in used):
+            graph.nodes = nodes
+            graph.params = {tensor: pool[tensor] for tensor in used}
+            graph._layers = set(self._layers)
+            graph._known = dict(self._known)
+        else:
+            for node in nodes:
+                graph.append(node, {t: pool[t] for t in node.params.values()})
         graph.outputs = list(self.outputs)
         graph.labels = self.labels
         graph.preprocess = self.preprocess

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 from .graph import Graph, Node
@@ -56,30 +57,30 @@ class Layer:
     x: Spec
     out: Spec
 
-    @property
+    @cached_property
     def window(self) -> Window:
         """The kernel's size, the stride, the dilation and the padding."""
         return self.op.window(self.x, *[Spec(each.shape) for each in self.params])
 
-    @property
+    @cached_property
     def pointwise(self) -> bool:
         """Whether an output pixel depends on the input pixel of its place alone."""
         alone = {*self.window.kernel, *self.window.stride} == {1}
         return alone and isinstance(self.op, Conv)
 
-    @property
+    @cached_property
     def by_winograd(self) -> bool:
         """Whether Winograd's algorithm computes it."""
         if isinstance(self.op, MaxPool):
             return False
         return bool(self.op.winograd_tile(self.x, Spec(self.params[0].shape)))
 
-    @property
+    @cached_property
     def border(self) -> tuple[int, int]:
         """The zeros that each row of its input has before and after it."""
         return (0, 0) if isinstance(self.op, MaxPool) else self.window.padding[1]
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """What a reader of the plan calls it."""
         if isinstance(self.op, MaxPool):

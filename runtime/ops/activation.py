@@ -81,7 +81,6 @@ def finite_fields(op: Any, *names: str) -> None:
         object.__setattr__(op, name, float(value))
 
 
-@dataclass(frozen=True)
 class Relu(Activation):
     """Replace negative numbers by zero: max(x, 0)."""
 
@@ -167,7 +166,6 @@ class Elu(Activation):
         return np.where(x < 0, self.alpha * np.expm1(np.minimum(x, 0)), x)
 
 
-@dataclass(frozen=True)
 class Sigmoid(Activation):
     """Squeeze numbers into 0 to 1: 1 / (1 + exp(-x))."""
 
@@ -178,7 +176,6 @@ class Sigmoid(Activation):
         return _sigmoid(x)
 
 
-@dataclass(frozen=True)
 class Tanh(Activation):
     """Squeeze numbers into -1 to 1 by the hyperbolic tangent."""
 
@@ -190,7 +187,6 @@ class Tanh(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Silu(Activation):
     """Weigh numbers by their sigmoid: x / (1 + exp(-x)), also called swish."""
 
@@ -221,7 +217,6 @@ class HardSigmoid(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class HardSwish(Activation):
     """Approximate `Silu` by lines: x (x + 3) / 6 between -3 and 3, 0 below, x above."""
 
@@ -270,7 +265,6 @@ class Gelu(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Softplus(Activation):
     """Smooth `Relu`: ln(1 + exp(x))."""
 
@@ -282,7 +276,6 @@ class Softplus(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Mish(Activation):
     """Weigh numbers by tanh(softplus(x))."""
 
@@ -294,7 +287,6 @@ class Mish(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Exp(Activation):
     """Raise e to the power of x."""
 
@@ -306,7 +298,6 @@ class Exp(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Log(Activation):
     """Take the natural logarithm; minus infinity at zero, NaN below it."""
 
@@ -318,7 +309,6 @@ class Log(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Sqrt(Activation):
     """Take the square root; NaN of negative numbers."""
 
@@ -330,7 +320,6 @@ class Sqrt(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Abs(Activation):
     """Drop the sign."""
 
@@ -342,7 +331,6 @@ class Abs(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Neg(Activation):
     """Change the sign."""
 
@@ -354,7 +342,6 @@ class Neg(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Erf(Activation):
     """Evaluate the error function, 2 / sqrt(pi) times the integral of exp(-t^2)."""
 
@@ -365,7 +352,6 @@ class Erf(Activation):
         return _each(math.erf, x)
 
 
-@dataclass(frozen=True)
 class Reciprocal(Activation):
     """Divide one by x."""
 
@@ -428,7 +414,6 @@ class Celu(Activation):
         return np.where(x < 0, negative, x)
 
 
-@dataclass(frozen=True)
 class Softsign(Activation):
     """Squeeze numbers into -1 to 1: x / (1 + |x|); NaN at infinity."""
 
@@ -508,7 +493,6 @@ class Swish(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Sign(Activation):
     """Return -1, 0 or 1."""
 
@@ -520,7 +504,6 @@ class Sign(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Floor(Activation):
     """Round down to a whole number."""
 
@@ -532,7 +515,6 @@ class Floor(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Ceil(Activation):
     """Round up to a whole number."""
 
@@ -544,7 +526,6 @@ class Ceil(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Round(Activation):
     """Round to the nearest whole number, halves to the even one."""
 
@@ -556,7 +537,6 @@ class Round(Activation):
         return y
 
 
-@dataclass(frozen=True)
 class Sin(Elementwise):
     """Take the sine; NaN at infinity."""
 
@@ -568,7 +548,6 @@ class Sin(Elementwise):
         return y
 
 
-@dataclass(frozen=True)
 class Cos(Elementwise):
     """Take the cosine; NaN at infinity."""
 
@@ -580,7 +559,6 @@ class Cos(Elementwise):
         return y
 
 
-@dataclass(frozen=True)
 class Tan(Elementwise):
     """Take the tangent; NaN at infinity."""
 
@@ -592,7 +570,6 @@ class Tan(Elementwise):
         return y
 
 
-@dataclass(frozen=True)
 class Asin(Elementwise):
     """Take the arc sine; NaN outside -1 to 1."""
 
@@ -604,7 +581,6 @@ class Asin(Elementwise):
         return y
 
 
-@dataclass(frozen=True)
 class Acos(Elementwise):
     """Take the arc cosine; NaN outside -1 to 1."""
 
@@ -616,7 +592,6 @@ class Acos(Elementwise):
         return y
 
 
-@dataclass(frozen=True)
 class Atan(Elementwise):
     """Take the arc tangent."""
 
@@ -628,7 +603,6 @@ class Atan(Elementwise):
         return y
 
 
-@dataclass(frozen=True)
 class Sinh(Elementwise):
     """Take the hyperbolic sine."""
 
@@ -640,7 +614,6 @@ class Sinh(Elementwise):
         return y
 
 
-@dataclass(frozen=True)
 class Cosh(Elementwise):
     """Take the hyperbolic cosine."""
 
@@ -652,7 +625,6 @@ class Cosh(Elementwise):
         return y
 
 
-@dataclass(frozen=True)
 class Asinh(Elementwise):
     """Take the inverse of the hyperbolic sine."""
 
@@ -664,7 +636,6 @@ class Asinh(Elementwise):
         return y
 
 
-@dataclass(frozen=True)
 class Acosh(Elementwise):
     """Take the inverse of the hyperbolic cosine; NaN below 1."""
 
@@ -676,7 +647,6 @@ class Acosh(Elementwise):
         return y
 
 
-@dataclass(frozen=True)
 class Atanh(Elementwise):
     """Take the inverse of the hyperbolic tangent; NaN outside -1 to 1."""
 

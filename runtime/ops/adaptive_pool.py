@@ -57,7 +57,6 @@ class _AdaptivePool(Op, abstract=True):
         return [box_pool(low, out, x, boxes, ones, self.kind, name)]
 
 
-@dataclass(frozen=True)
 class AdaptiveAveragePool(_AdaptivePool):
     """Average boxes that share out the image: (N, spatial..., C) to (N, sizes..., C).
 
@@ -73,7 +72,6 @@ class AdaptiveAveragePool(_AdaptivePool):
     kind: ClassVar[Literal["average", "max"]] = "average"
 
 
-@dataclass(frozen=True)
 class AdaptiveMaxPool(_AdaptivePool):
     """Take the largest of boxes that share out the image, as `AdaptiveAveragePool`.
 

@@ -82,7 +82,6 @@ class _ArgReduction(Op, abstract=True):
         return [Step(kernel, (out, source), "scan")]
 
 
-@dataclass(frozen=True)
 class ArgMax(_ArgReduction):
     """Find the index of the largest element along an axis, as int64.
 
@@ -101,7 +100,6 @@ class ArgMax(_ArgReduction):
     largest: ClassVar[bool] = True
 
 
-@dataclass(frozen=True)
 class ArgMin(_ArgReduction):
     """Find the index of the smallest element along an axis, as int64.
 

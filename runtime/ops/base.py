@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, cast
 
@@ -19,13 +20,14 @@ from ..view import Halo, View
 from ..window import Window, checked_padding, checked_sizes
 
 
+@dataclass(frozen=True)
 class Op:
     """An operator: its attributes are its fields, its meaning is `reference`.
 
-    A subclass is a frozen dataclass. Its class name is its name in model files and its
-    fields are its attributes there, so a file needs no other schema. The operands are
-    the parameters of `infer` and `reference`, in order; a graph may give any of them
-    as a weight, by name, or as the value of another node.
+    A subclass with fields of its own is a frozen dataclass too. Its class name is its
+    name in model files and its fields are its attributes there, so a file needs no
+    other schema. The operands are the parameters of `infer` and `reference`, in order;
+    a graph may give any of them as a weight, by name, or as the value of another node.
     """
 
     registry: ClassVar[dict[str, type[Op]]] = {}

@@ -156,28 +156,24 @@ def binary_step(
     return Step(kernel, tuple(views), "elementwise")
 
 
-@dataclass(frozen=True)
 class Add(Binary):
     """Add two tensors, broadcasting."""
 
     function: ClassVar[np.ufunc] = np.add
 
 
-@dataclass(frozen=True)
 class Sub(Binary):
     """Subtract one tensor from another, broadcasting."""
 
     function: ClassVar[np.ufunc] = np.subtract
 
 
-@dataclass(frozen=True)
 class Mul(Binary):
     """Multiply two tensors element by element, broadcasting."""
 
     function: ClassVar[np.ufunc] = np.multiply
 
 
-@dataclass(frozen=True)
 class Div(Binary):
     """Divide one tensor by another element by element, broadcasting.
 
@@ -197,21 +193,18 @@ class Div(Binary):
         return z
 
 
-@dataclass(frozen=True)
 class Maximum(Binary):
     """Take the larger of two elements, broadcasting; NaN if either is."""
 
     function: ClassVar[np.ufunc] = np.maximum
 
 
-@dataclass(frozen=True)
 class Minimum(Binary):
     """Take the smaller of two elements, broadcasting; NaN if either is."""
 
     function: ClassVar[np.ufunc] = np.minimum
 
 
-@dataclass(frozen=True)
 class Pow(Binary):
     """Raise one tensor to the power of another, broadcasting.
 
@@ -282,7 +275,6 @@ class Mod(Binary):
         return [arithmetic_step(low, kind, out, x, y)]
 
 
-@dataclass(frozen=True)
 class PRelu(Binary):
     """Scale negative numbers by a slope that is learned: x, or x slope where x < 0.
 

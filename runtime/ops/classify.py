@@ -13,7 +13,6 @@ from .activation import as_view, require_float32
 from .base import Lowering, Op
 
 
-@dataclass(frozen=True)
 class _Question(Op, abstract=True):
     """What both questions share: the shape stays, the answers are bool."""
 
@@ -38,7 +37,6 @@ class _Question(Op, abstract=True):
         return [Step(kernel, (out, source), "classify")]
 
 
-@dataclass(frozen=True)
 class IsNaN(_Question):
     """Tell which numbers are NaN: any shape to the same shape of bool."""
 

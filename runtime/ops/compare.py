@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +15,6 @@ from .base import Lowering
 from .binary import NUMBERS, Pairwise
 
 
-@dataclass(frozen=True)
 class _Comparison(Pairwise, abstract=True):
     """A comparison with NumPy's broadcasting; false if an operand is NaN."""
 
@@ -55,7 +54,6 @@ def compare_step(
     return Step(kernel, views, "elementwise")
 
 
-@dataclass(frozen=True)
 class Equal(_Comparison):
     """Tell where two tensors are equal, broadcasting."""
 
@@ -64,7 +62,6 @@ class Equal(_Comparison):
     dtypes: ClassVar[tuple[str, ...]] = (*NUMBERS, "bool")
 
 
-@dataclass(frozen=True)
 class Greater(_Comparison):
     """Tell where x is greater than y, broadcasting."""
 
@@ -72,7 +69,6 @@ class Greater(_Comparison):
     function: ClassVar[np.ufunc] = np.greater
 
 
-@dataclass(frozen=True)
 class GreaterOrEqual(_Comparison):
     """Tell where x is at least y, broadcasting."""
 
@@ -80,7 +76,6 @@ class GreaterOrEqual(_Comparison):
     function: ClassVar[np.ufunc] = np.greater_equal
 
 
-@dataclass(frozen=True)
 class Less(_Comparison):
     """Tell where x is less than y, broadcasting."""
 
@@ -89,7 +84,6 @@ class Less(_Comparison):
     exchanged: ClassVar[bool] = True
 
 
-@dataclass(frozen=True)
 class LessOrEqual(_Comparison):
     """Tell where x is at most y, broadcasting."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ..spec import Array, Spec
@@ -13,7 +12,6 @@ from .base import Lowering, Op
 from .identity import copy_step
 
 
-@dataclass(frozen=True)
 class Constant(Op):
     """Give a weight as a value; the operand is `value`, of any shape."""
 

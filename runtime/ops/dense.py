@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ..algorithms import Moves, matrix_product
@@ -12,7 +11,6 @@ from ..view import View
 from .base import NOTHING, Epilogue, Lowering, Op, require, require_bias
 
 
-@dataclass(frozen=True)
 class Dense(Op):
     """Multiply the last axis by a matrix: (..., C) to (..., M).
 

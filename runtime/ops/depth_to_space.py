@@ -41,7 +41,6 @@ class _Blocks(Op, abstract=True):
         return (channels, *blocks), (*range(1, rank + 1), 0)
 
 
-@dataclass(frozen=True)
 class DepthToSpace(_Blocks):
     """Spread channels over a block of pixels each.
 
@@ -87,7 +86,6 @@ class DepthToSpace(_Blocks):
         return [copy_step(low, *_as_blocks(self, out, source))]
 
 
-@dataclass(frozen=True)
 class SpaceToDepth(_Blocks):
     """Gather each block of pixels into the channels of one.
 

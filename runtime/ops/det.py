@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ..spec import Array, Spec, shape_text
@@ -13,7 +11,6 @@ from .activation import as_view, require_float32
 from .base import Lowering, Op, require
 
 
-@dataclass(frozen=True)
 class Det(Op):
     """Take the determinant of matrices, the last two axes: (..., M, M) to (...)."""
 

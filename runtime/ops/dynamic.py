@@ -14,7 +14,6 @@ from .binary import common_dtype
 from .cast import DTYPES
 
 
-@dataclass(frozen=True)
 class NonZero(Op):
     """Find where a tensor is not zero: the indices as int64, a row for each axis.
 

@@ -27,7 +27,6 @@ class _Along(Op, abstract=True):
         checked_fields(self, ("axis",))
 
 
-@dataclass(frozen=True)
 class Gather(_Along):
     """Take slices across an axis, where indices say.
 
@@ -74,7 +73,6 @@ class Gather(_Along):
         return [*steps, Step(kernel, (out, source, index), "gather")]
 
 
-@dataclass(frozen=True)
 class GatherElements(_Along):
     """Take one element for each index, at its own place but along an axis.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from ..spec import Array, Shape, Spec
 from ..step import Step
@@ -12,7 +11,6 @@ from .activation import as_view
 from .base import Lowering, Op
 
 
-@dataclass(frozen=True)
 class Identity(Op):
     """Pass a tensor on unchanged: any shape to the same shape."""
 

@@ -35,7 +35,6 @@ from .quantize import QuantizeLinear, dequantize_step, quantize_step
 BYTES = ("int8", "uint8")
 
 
-@dataclass(frozen=True)
 class MatMulInteger(Op):
     """Multiply matrices of whole numbers: (..., M, K) and (..., K, N) to int32.
 
@@ -126,7 +125,6 @@ class MatMulInteger(Op):
         return steps
 
 
-@dataclass(frozen=True)
 class QLinearMatMul(Op):
     """Multiply matrices of quantised numbers and quantise the result.
 
@@ -219,7 +217,6 @@ class _IntegerConv(Op, abstract=True):
         return Conv(self.stride, self.dilation, self.padding, self.groups)
 
 
-@dataclass(frozen=True)
 class ConvInteger(_IntegerConv):
     """Slide a kernel of whole numbers over an image of whole numbers, to int32.
 
@@ -276,7 +273,6 @@ class ConvInteger(_IntegerConv):
         return [conv_step(low, self._conv(), out, x, kernel, x_zero, kernel_zero)]
 
 
-@dataclass(frozen=True)
 class QLinearConv(_IntegerConv):
     """Slide a quantised kernel over a quantised image and quantise the result.
 

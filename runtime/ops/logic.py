@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +13,6 @@ from .base import Lowering, Op
 from .binary import WHOLE, Pairwise, arithmetic_step, common_dtype
 
 
-@dataclass(frozen=True)
 class _Logic(Pairwise, abstract=True):
     """A function of two truth values, or of each bit, with NumPy's broadcasting."""
 
@@ -28,7 +26,6 @@ class _Logic(Pairwise, abstract=True):
         return [arithmetic_step(low, self.kind, out, x, y)]
 
 
-@dataclass(frozen=True)
 class And(_Logic):
     """Tell where both of two tensors are true, broadcasting."""
 
@@ -36,7 +33,6 @@ class And(_Logic):
     function: ClassVar[np.ufunc] = np.bitwise_and
 
 
-@dataclass(frozen=True)
 class Or(_Logic):
     """Tell where one of two tensors is true, or both are, broadcasting."""
 
@@ -44,7 +40,6 @@ class Or(_Logic):
     function: ClassVar[np.ufunc] = np.bitwise_or
 
 
-@dataclass(frozen=True)
 class Xor(_Logic):
     """Tell where just one of two tensors is true, broadcasting."""
 
@@ -52,28 +47,24 @@ class Xor(_Logic):
     function: ClassVar[np.ufunc] = np.bitwise_xor
 
 
-@dataclass(frozen=True)
 class BitwiseAnd(And):
     """Keep the bits that two tensors of whole numbers share, broadcasting."""
 
     dtypes: ClassVar[tuple[str, ...]] = WHOLE
 
 
-@dataclass(frozen=True)
 class BitwiseOr(Or):
     """Join the bits of two tensors of whole numbers, broadcasting."""
 
     dtypes: ClassVar[tuple[str, ...]] = WHOLE
 
 
-@dataclass(frozen=True)
 class BitwiseXor(Xor):
     """Keep the bits in which two tensors of whole numbers differ, broadcasting."""
 
     dtypes: ClassVar[tuple[str, ...]] = WHOLE
 
 
-@dataclass(frozen=True)
 class Not(Op):
     """Make true what is false and false what is true: any shape to the same."""
 
@@ -96,7 +87,6 @@ class Not(Op):
         return [arithmetic_step(low, "Xor", out, x, ones)]
 
 
-@dataclass(frozen=True)
 class BitwiseNot(Not):
     """Turn every bit of whole numbers: any shape to the same."""
 

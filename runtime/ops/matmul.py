@@ -18,7 +18,6 @@ from .identity import copy_step, scratch_tensor
 from .reduce import reduction_step
 
 
-@dataclass(frozen=True)
 class MatMul(Op):
     """Multiply matrices, as `numpy.matmul`: (..., M, K) and (..., K, N) to (..., M, N).
 

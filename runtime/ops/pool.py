@@ -90,7 +90,6 @@ def all_see_input(window: Window, size: Shape, counts: Shape) -> bool:
     return True
 
 
-@dataclass(frozen=True)
 class _DensePool(SlidingPool, abstract=True):
     """What max and average pooling share."""
 
@@ -164,7 +163,6 @@ class _DensePool(SlidingPool, abstract=True):
         return Step(kernel, (out, x), f"{'average' if average else 'max'} {size}")
 
 
-@dataclass(frozen=True)
 class MaxPool(_DensePool):
     """Take the largest value of each channel in a sliding window.
 
@@ -261,7 +259,6 @@ class _GlobalPool(Op, abstract=True):
         return [Step(kernel, (out, x), f"global {'average' if average else 'max'}")]
 
 
-@dataclass(frozen=True)
 class GlobalAveragePool(_GlobalPool):
     """Average each channel over the whole image: (N, spatial..., C) to (N, C).
 
@@ -274,7 +271,6 @@ class GlobalAveragePool(_GlobalPool):
     function: ClassVar[Callable[..., Array]] = np.mean
 
 
-@dataclass(frozen=True)
 class GlobalMaxPool(_GlobalPool):
     """Take each channel's largest value: (N, spatial..., C) to (N, C).
 

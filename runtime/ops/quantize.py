@@ -125,7 +125,6 @@ class DequantizeLinear(Op):
         return [dequantize_step(low, out, x, scale, zero_point, self.axis)]
 
 
-@dataclass(frozen=True)
 class DynamicQuantizeLinear(Op):
     """Turn numbers into uint8 with a scale and a zero point that fit them.
 

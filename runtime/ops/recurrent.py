@@ -481,7 +481,6 @@ class LSTM(Recurrent):
         return self.steps(low, out, x, w, r, b, p, states, sequence_lens)
 
 
-@dataclass(frozen=True)
 class OneState(Recurrent, abstract=True):
     """A recurrent layer whose state is its output."""
 
@@ -575,7 +574,6 @@ class GRU(OneState):
         return [(1 - z) * self._apply(k, 1, new) + z * h]
 
 
-@dataclass(frozen=True)
 class RNN(OneState):
     """Walk along sequences with a state that is one activation of both products.
 

@@ -96,7 +96,6 @@ def reduction_step(
     return Step(kernel, (out, x), "reduction")
 
 
-@dataclass(frozen=True)
 class ReduceSum(Reduction):
     """Add up elements over axes; `Reduction` describes the fields."""
 
@@ -108,7 +107,6 @@ class ReduceSum(Reduction):
         return y
 
 
-@dataclass(frozen=True)
 class ReduceProd(Reduction):
     """Multiply elements over axes; `Reduction` describes the fields."""
 
@@ -120,7 +118,6 @@ class ReduceProd(Reduction):
         return y
 
 
-@dataclass(frozen=True)
 class ReduceMax(Reduction):
     """Find the largest element over axes; `Reduction` describes the fields.
 
@@ -136,7 +133,6 @@ class ReduceMax(Reduction):
         return y
 
 
-@dataclass(frozen=True)
 class ReduceMin(Reduction):
     """Find the smallest element over axes; `Reduction` describes the fields.
 
@@ -152,7 +148,6 @@ class ReduceMin(Reduction):
         return y
 
 
-@dataclass(frozen=True)
 class ReduceL1(Reduction):
     """Add up magnitudes over axes; `Reduction` describes the fields."""
 
@@ -164,7 +159,6 @@ class ReduceL1(Reduction):
         return y
 
 
-@dataclass(frozen=True)
 class ReduceSumSquare(Reduction):
     """Add up squares over axes; `Reduction` describes the fields."""
 
@@ -176,7 +170,6 @@ class ReduceSumSquare(Reduction):
         return y
 
 
-@dataclass(frozen=True)
 class ReduceL2(Reduction):
     """Take the Euclidean length over axes; `Reduction` describes the fields."""
 
@@ -189,7 +182,6 @@ class ReduceL2(Reduction):
         return y
 
 
-@dataclass(frozen=True)
 class ReduceLogSum(Reduction):
     """Take the logarithm of sums over axes; `Reduction` describes the fields."""
 
@@ -203,7 +195,6 @@ class ReduceLogSum(Reduction):
         return y
 
 
-@dataclass(frozen=True)
 class ReduceLogSumExp(Reduction):
     """Take the logarithm of sums of exponentials over axes.
 

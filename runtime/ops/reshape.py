@@ -75,7 +75,6 @@ class Reshape(_Reshaping):
         return Spec(tuple(shape), x.dtype)
 
 
-@dataclass(frozen=True)
 class Flatten(_Reshaping):
     """Put all axes but the first in one: (N, ...) to (N, rest)."""
 

@@ -36,7 +36,6 @@ class _Softmax(Op, abstract=True):
         return [Step(kernel, (out, source), "softmax")]
 
 
-@dataclass(frozen=True)
 class Softmax(_Softmax):
     """Make positive numbers that add up to one along an axis: any shape to the same.
 
@@ -55,7 +54,6 @@ class Softmax(_Softmax):
         return y
 
 
-@dataclass(frozen=True)
 class LogSoftmax(_Softmax):
     """Take the logarithm of `Softmax` without losing small ones: x - ln(sum(exp(x))).
 
@@ -73,7 +71,6 @@ class LogSoftmax(_Softmax):
         return y
 
 
-@dataclass(frozen=True)
 class Hardmax(_Softmax):
     """Mark the largest element along an axis: any shape to the same.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ..spec import Array, Spec
@@ -14,7 +12,6 @@ from .base import Lowering, Op
 from .binary import NUMBERS, broadcast_shape, common_dtype
 
 
-@dataclass(frozen=True)
 class Where(Op):
     """Take x where a condition is true and y elsewhere, with NumPy's broadcasting.
 
