@@ -251,14 +251,24 @@ def winograd_bound(tile, x, kernel, padding):
     ],
 )
 def test_winograd_stays_within_its_bound(tile, shape, outputs, padding):
+    def bound(x, w):
+        return winograd_bound(tile, x, w, padding)
+
+    kernel = (3, 3, shape[-1], outputs)
+    check_winograd(ops.Conv(padding=padding), tile, shape, kernel, bound)
+
+
+def check_winograd(op, tile, shape, kernel, bound, most=0.1):
+    """Assert that an op goes by Winograd's tiles, and its error within a bound.
+
+    A product left out would be larger than `most`, which the bound may not be.
+    """
+    assert op.winograd_tile(Spec(shape), Spec(kernel)) == tile
     rng = np.random.default_rng(5)
-    x, w = normal(rng, shape), normal(rng, (3, 3, shape[-1], outputs))
-    op = ops.Conv(padding=padding)
-    assert op.winograd_tile(Spec(shape), Spec(w.shape)) == tile
-    bias = normal(rng, (outputs,))
-    bound = winograd_bound(tile, x, w, padding) + UNIT * 8
-    check(op, x, kernel=w, bias=bias, bound=bound)
-    assert np.median(bound) < 0.1, "a product left out would show"
+    x, w, bias = normal(rng, shape), normal(rng, kernel), normal(rng, kernel[-1:])
+    limit = bound(x, w) + UNIT * 8
+    check(op, x, kernel=w, bias=bias, bound=limit)
+    assert np.median(limit) < most
 
 
 def strided_bound(x, kernel, padding):
@@ -300,15 +310,13 @@ def strided_bound(x, kernel, padding):
     ],
 )
 def test_strided_winograd_stays_within_its_bound(shape, outputs, padding, stride):
+    def bound(x, w):
+        return strided_bound(x, w, padding)
+
+    op, kernel = ops.Conv(stride, padding=padding), (3, 3, shape[-1], outputs)
+    check_winograd(op, 2, shape, kernel, bound)
     rng = np.random.default_rng(5)
-    x, w = normal(rng, shape), normal(rng, (3, 3, shape[-1], outputs))
-    op = ops.Conv(stride, padding=padding)
-    assert op.winograd_tile(Spec(shape), Spec(w.shape)) == 2
-    bias = normal(rng, (outputs,))
-    bound = strided_bound(x, w, padding) + UNIT * 8
-    check(op, x, kernel=w, bias=bias, bound=bound)
-    assert np.median(bound) < 0.1, "a product left out would show"
-    x, w, bias = whole(rng, shape), whole(rng, w.shape), whole(rng, (outputs,))
+    x, w, bias = whole(rng, shape), whole(rng, kernel), whole(rng, (outputs,))
     check(op, x, kernel=w, bias=bias, exact=True)
 
 
@@ -355,14 +363,11 @@ def volume_bound(tile, x, kernel, padding):
 def test_winograd_of_volumes_stays_within_its_bound(
     tile, shape, depth, outputs, padding
 ):
-    rng = np.random.default_rng(5)
-    x, w = normal(rng, shape), normal(rng, (depth, 3, 3, shape[-1], outputs))
-    op = ops.Conv(padding=padding)
-    assert op.winograd_tile(Spec(shape), Spec(w.shape)) == tile
-    bias = normal(rng, (outputs,))
-    bound = volume_bound(tile, x, w, padding) + UNIT * 8
-    check(op, x, kernel=w, bias=bias, bound=bound)
-    assert np.median(bound) < 0.3, "a product left out would show"
+    def bound(x, w):
+        return volume_bound(tile, x, w, padding)
+
+    kernel = (depth, 3, 3, shape[-1], outputs)
+    check_winograd(ops.Conv(padding=padding), tile, shape, kernel, bound, 0.3)
 
 
 def test_strided_winograd_of_volumes_is_exact_on_whole_numbers():
