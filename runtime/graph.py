@@ -537,11 +537,11 @@ class Graph:
 
 
 def stored(value: Array) -> Array:
-    """Return a weight as graphs hold it: C order, float64 rounded to float32."""
+    """Return a weight as graphs hold it: in C order, aligned, float64 as float32."""
     array = np.asarray(value)
     if array.dtype == np.float64:
         array = array.astype(np.float32)
-    return np.ascontiguousarray(array).reshape(array.shape)
+    return np.require(array, requirements=["C", "A"]).reshape(array.shape)
 
 
 def _precise(array: Array, wanted: bool) -> Array:

@@ -20,6 +20,29 @@ def test_names_are_given_and_kept():
     assert graph.params["conv/kernel"].dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda x: x.astype(np.float64),
+        np.asfortranarray,
+        lambda x: np.repeat(x, 2, axis=3)[..., ::2],
+        lambda x: np.frombuffer(b"?" + x.tobytes(), np.float32, offset=1).reshape(
+            x.shape
+        ),
+    ],
+    ids=["float64", "fortran", "every other", "unaligned"],
+)
+def test_weights_are_held_in_c_order_and_aligned(given):
+    kernel = np.arange(72, dtype=np.float32).reshape(3, 3, 2, 4)
+    graph = Graph()
+    graph.add(ops.Conv(), graph.input("x", (1, 5, 5, 2)), kernel=given(kernel))
+    (held,) = graph.params.values()
+    np.testing.assert_array_equal(held, kernel)
+    assert held.dtype == np.float32
+    assert held.flags.c_contiguous
+    assert held.flags.aligned
+
+
 def test_a_given_name_does_not_collide_with_a_made_one():
     graph = small()
     graph.add(ops.Relu(), "x", name="relu2")

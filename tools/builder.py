@@ -652,7 +652,7 @@ class Builder:
         """Keep a weight and return its key."""
         key = f"w{len(self._weights)}"
         dtype = computed_dtype(str(array.dtype))
-        self._weights[key] = np.asarray(array, dtype, order="C")
+        self._weights[key] = np.require(array, dtype, ["C", "A"])
         return key
 
     def _fold(
