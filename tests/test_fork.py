@@ -101,6 +101,35 @@ def test_forks_while_other_threads_run_and_plan(tmp_path):
     run_script(code, tmp_path)
 
 
+def test_forks_while_another_thread_imports_a_kernel(tmp_path):
+    """A child can import what a thread of its parent had begun to import."""
+    code = """
+        import os, signal, sys, threading, time
+        from striate import kernels
+
+        class Slow:
+            def find_spec(self, name, path, target=None):
+                if name.startswith("striate.kernels.gather_"):
+                    begun.set()
+                    time.sleep(0.5)
+
+        begun = threading.Event()
+        sys.meta_path.insert(0, Slow())
+        thread = threading.Thread(target=kernels.load, args=("gather",))
+        thread.start()
+        begun.wait()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            kernels.load("gather")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        thread.join()
+        kernels.load("copy")
+    """
+    run_script(code, tmp_path)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(method, tmp_path):
     code = """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from importlib.util import find_spec
+from threading import RLock
 from types import ModuleType
 
 from ..errors import SettingError
@@ -40,6 +41,18 @@ ISA: str = checked_isa(os.environ.get("STRIATE_ISA") or SUPPORTED[0])
 """The instruction set used unless a call names another."""
 
 
+_IMPORTING = RLock()
+"""Held while a kernel is imported, and so while the process forks: a child could wait
+for ever for an import that a thread of its parent had begun."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_IMPORTING.acquire,
+        after_in_parent=_IMPORTING.release,
+        after_in_child=_IMPORTING.release,
+    )
+
+
 def load(family: str, isa: str = ISA) -> ModuleType:
     """Return the module of kernel `family` (a file of ``pyx/``) built for `isa`.
 
@@ -49,7 +62,8 @@ def load(family: str, isa: str = ISA) -> ModuleType:
         If there is no room for it.
     """
     try:
-        return import_module(f"{__name__}.{family}_{isa}")
+        with _IMPORTING:
+            return import_module(f"{__name__}.{family}_{isa}")
     except ImportError as error:
         if "failed to map" in str(error) or "annot allocate" in str(error):
             raise MemoryError(str(error)) from error
