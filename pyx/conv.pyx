@@ -148,7 +148,7 @@ cdef void region(
                 # stream, which the processor fetches by itself.
                 if u - chunk < nr and end > chunk + 1:
                     task.ahead = after + (u - chunk) * LINE * depth
-                elif g.distant_x:
+                elif g.distant_x and g.taps > 0:
                     task.ahead = task.x + task.tap[0] + mr * g.x[3]
                 else:
                     task.ahead = task.w

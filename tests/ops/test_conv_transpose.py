@@ -86,6 +86,14 @@ def test_groups_that_share_a_vector_are_exact_on_whole_numbers(
     check(op, x, kernel=w, bias=whole(rng, (outputs * groups,)), exact=True)
 
 
+def test_places_without_a_tap_in_an_input_that_no_cache_holds(monkeypatch):
+    """Nothing is read ahead where nothing is read."""
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(kernels, "LEVEL2_BYTES", 1 << 10)
+    x, w = whole(rng, (1, 9, 40, 5)), whole(rng, (1, 1, 20, 5))
+    check(ops.ConvTranspose(3), x, kernel=w, bias=whole(rng, (20,)), exact=True)
+
+
 @given(case=cases(), rng=generators())
 def test_it_is_pytorch(case, rng):
     op, shape, kernel = case
