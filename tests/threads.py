@@ -58,7 +58,7 @@ def hammered(workers: int, calls: int, seed: int, threads: int = 1) -> int:
     return len(wrong)
 
 
-def speedup(callers: int, calls: int = 20) -> float:
+def speedup(callers: int, calls: int = 200) -> float:
     """Return how many times the calls of one thread several threads do in its time."""
     model = Model(wide(64, 4), threads=1)
     x = picture(0, 1, 24, 24, 64)
