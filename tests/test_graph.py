@@ -100,6 +100,15 @@ def test_symbols_stand_for_equal_sizes():
         graph.specs({"a": (2, 3, 3, 1), "b": (1, 3, 3, 1)})
 
 
+def test_other_weights_under_the_same_names_are_checked():
+    graph = small()
+    wider = {"conv/kernel": np.ones((3, 3, 2, 6), np.float32)}
+    again = graph.with_nodes(graph.nodes, wider)
+    again.add(ops.Conv(), "relu1", kernel=np.ones((1, 1, 6, 1)))
+    with pytest.raises(ShapeError):
+        graph.with_nodes(graph.nodes, {"conv/kernel": np.ones((3, 3, 3, 4))})
+
+
 def test_default_shapes():
     graph = Graph()
     graph.input("a", ("N", "H", 64, 3))

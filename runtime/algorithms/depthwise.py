@@ -9,12 +9,10 @@ from ..spec import Array
 from ..step import Step
 from ..view import View, aligned_zeros
 from .moves import Moves, finish, fused
+from .narrow import LEAST_LANES
 
 MIXED_WIDTH = 3
 """Taps of a row that share a permuted input."""
-
-LEAST_LANES = 8
-"""Narrower vectors have no instruction that permutes them."""
 
 
 def suits_depthwise(low: Lowering, kernel: Array, groups: int) -> bool:

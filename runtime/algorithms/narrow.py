@@ -17,7 +17,7 @@ LEAST_GAIN = 1.25
 """How many times as many lanes the matrix product must take."""
 
 LEAST_LANES = 8
-"""Narrower vectors have no instruction that spreads a window over the lanes."""
+"""Narrower vectors have no instruction that permutes them."""
 
 
 def fits_narrow(

@@ -96,6 +96,20 @@ def test_groups_that_share_a_vector_are_exact_on_whole_numbers(
     check(op, x, kernel=w, bias=whole(rng, (outputs * groups,)), exact=True)
 
 
+@pytest.mark.parametrize("part", [(2, 2), (4, 4), (8, 8), (16, 16), (3, 5), (5, 2)])
+@pytest.mark.parametrize("width", [1, 6, 8, 9, 23])
+def test_groups_that_share_a_vector_in_rows_of_every_length(part, width):
+    """Three taps of a row meet each permuted input."""
+    inputs, outputs = part
+    rng = np.random.default_rng(width)
+    x, w = (
+        whole(rng, (1, 4, width, 7 * inputs)),
+        whole(rng, (3, 3, inputs, 7 * outputs)),
+    )
+    op = ops.Conv(padding="same", groups=7)
+    check(op, x, kernel=w, bias=whole(rng, (7 * outputs,)), exact=True)
+
+
 @pytest.mark.parametrize("isa", kernels.SUPPORTED)
 @pytest.mark.parametrize("part", [1, 2, 3, 4, 5, 8, 16])
 def test_groups_share_a_vector_and_nothing_else(isa, part):
