@@ -20,6 +20,7 @@
 
 #define MOST_WORKERS 1024
 #define PATIENCE 1e-4 /* seconds of spinning before sleeping */
+#define AWAKE -1
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -61,6 +62,7 @@ typedef void (*Work)(void *job, Team *team, int part);
 
 typedef struct Worker {
     struct Worker *next;
+    int slept_on; /* the CPU it went to sleep on, or AWAKE: under the pool's lock */
     pthread_mutex_t lock;
     pthread_cond_t called;
     _Atomic(Team *) team;
@@ -71,13 +73,13 @@ typedef struct Worker {
 
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
 static Worker *idle_workers;
-static int worker_count, stragglers;
+static int worker_count, leased_count, most_leased, stragglers;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 static void forget_workers(void) {
     pthread_mutex_init(&pool_lock, NULL);
     idle_workers = NULL;
-    worker_count = stragglers = 0;
+    worker_count = leased_count = most_leased = stragglers = 0;
 }
 
 static void watch_forks(void) { pthread_atfork(NULL, NULL, forget_workers); }
@@ -172,6 +174,35 @@ static void team_leave(Team *team) {
     free(team);
 }
 
+static inline int current_cpu(void) {
+#if defined(__linux__)
+    return sched_getcpu();
+#else
+    return AWAKE;
+#endif
+}
+
+/* Prepare to sleep; 0 if there is an idle worker too many and another sleeps on this CPU,
+ * in which case this one has left the pool. */
+static int lie_down(Worker *self) {
+    int here = current_cpu(), beside = 0;
+    Worker **link = NULL;
+    pthread_mutex_lock(&pool_lock);
+    for (Worker **at = &idle_workers; *at; at = &(*at)->next) {
+        if (*at == self) link = at;
+        else beside |= here != AWAKE && (*at)->slept_on == here;
+    }
+    int leaves = link && beside && worker_count > most_leased;
+    if (leaves) {
+        *link = self->next;
+        worker_count--;
+    } else {
+        self->slept_on = here;
+    }
+    pthread_mutex_unlock(&pool_lock);
+    return !leaves;
+}
+
 static void *serve(void *argument) {
     Worker *self = argument;
     for (;;) {
@@ -181,6 +212,7 @@ static void *serve(void *argument) {
             if (i % 16 == 15 && seconds() > patience) break;
         }
         if (!atomic_load(&self->team)) {
+            if (!lie_down(self)) break;
             pthread_mutex_lock(&self->lock);
             while (!atomic_load(&self->team)) pthread_cond_wait(&self->called, &self->lock);
             pthread_mutex_unlock(&self->lock);
@@ -191,11 +223,16 @@ static void *serve(void *argument) {
         atomic_store(&self->team, NULL);
         team->helpers--;
         stragglers -= team->over;
+        leased_count--;
+        self->slept_on = AWAKE;
         self->next = idle_workers;
         idle_workers = self;
         pthread_mutex_unlock(&pool_lock);
         team_leave(team);
     }
+    pthread_cond_destroy(&self->called);
+    pthread_mutex_destroy(&self->lock);
+    free(self);
     return NULL;
 }
 
@@ -204,6 +241,7 @@ static Worker *new_worker(void) {
     if (!worker) return NULL;
     pthread_mutex_init(&worker->lock, NULL);
     pthread_cond_init(&worker->called, NULL);
+    worker->slept_on = AWAKE;
     sigset_t all, before;
     sigfillset(&all);
     pthread_attr_t detached;
@@ -228,23 +266,48 @@ static int team_workers(void) {
     return count;
 }
 
+/* Whether a thread that is made now may be put on another CPU than the caller's. */
+static int has_many_cpus(void) {
+#if defined(__linux__)
+    cpu_set_t allowed;
+    return sched_getaffinity(0, sizeof allowed, &allowed) || CPU_COUNT(&allowed) > 1;
+#else
+    return 0;
+#endif
+}
+
+/* Return an idle worker or a new one, if there is one to be had. A worker that went to
+ * sleep on the caller's CPU is the last choice: the system likes to wake a thread where it
+ * slept, and there it waits for the caller, for milliseconds and beside an idle CPU. A new
+ * one is placed afresh. None is made in the stead of those that are `late`. */
+static Worker *find_worker(int late) {
+    int here = current_cpu();
+    Worker **link = &idle_workers;
+    while (*link && here != AWAKE && (*link)->slept_on == here) link = &(*link)->next;
+    int more = !*link && !late && worker_count < MOST_WORKERS;
+    if (idle_workers) more = more && worker_count < 2 * most_leased && has_many_cpus();
+    Worker *worker = more ? new_worker() : NULL;
+    if (worker) {
+        worker_count++;
+        return worker;
+    }
+    if (!*link) link = &idle_workers;
+    worker = *link;
+    if (worker) *link = worker->next;
+    return worker;
+}
+
 /* Lease workers for all parts but the caller's, as far as they can be had. A worker that
- * is late in leaving another run will be back: none is made in its stead. */
+ * is late in leaving another run will be back. */
 static Worker *lease(Team *team) {
     Worker *leased = NULL;
     pthread_mutex_lock(&pool_lock);
     int late = stragglers;
     for (int part = 1; part < team->parts; part++) {
-        Worker *worker = idle_workers;
-        if (worker) {
-            idle_workers = worker->next;
-        } else if (late > 0) {
-            late--;
-            continue;
-        } else {
-            if (worker_count >= MOST_WORKERS || !(worker = new_worker())) break;
-            worker_count++;
-        }
+        Worker *worker = find_worker(late);
+        if (!worker && late-- > 0) continue;
+        if (!worker) break;
+        if (++leased_count > most_leased) most_leased = leased_count;
         worker->part = part;
         worker->next = leased;
         leased = worker;

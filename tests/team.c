@@ -1,4 +1,4 @@
-/* Callers, leases, steps, early ends and forks of the thread team, for the sanitizers.
+/* Callers, leases, rests, steps, early ends and forks of the thread team, for the sanitizers.
  *
  * Several threads run jobs at once. Every part of a step reads what all parts of the step
  * before wrote, and writes its own place: a missing edge between steps is a data race, as
@@ -60,6 +60,7 @@ static long runs(int seed) {
         wrong += !team_run(walk, &places, parts, 0, STEPS, after);
         for (int k = 0; k < parts; k++) wrong += places.wrong[k];
         wrong += places.done < places.stop && places.done < STEPS;
+        if (i % 4 == 3) usleep(400); /* workers go to sleep, here or elsewhere */
     }
     return wrong;
 }
@@ -76,6 +77,7 @@ int main(void) {
         pthread_join(threads[i], &found);
         wrong += (long)found;
     }
+    wrong += team_workers() > 2 * CALLERS * (MOST_PARTS - 1);
     int status;
     pid_t child = fork();
     if (child == 0) _exit(team_workers() != 0 || runs(3) != 0);
