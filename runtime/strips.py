@@ -34,6 +34,12 @@ BEFORE = {
 }
 """What may come before the layer that a chain is made for, by kinds of layers."""
 
+CACHE = 0.625
+"""How much of the second-level cache a strip may take; every strip reads the weights."""
+
+POOLED_CACHE = 0.5
+"""The same where pooling comes last, whose chains have few weights to read again."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -219,20 +225,22 @@ def lower_chain(low: Lowering, layers: list[Layer], x: View, out: View) -> Step 
         padding = layers[0].window.padding[0]
         [step] = layers[0].lower(low, out, x, padding, halved=True)
         return step
-    rows = _strip_rows(layers, low.level2_bytes // 2)
-    if rows == 0:
+    cache = POOLED_CACHE if layers[-1].kind == "max pool" else CACHE
+    edges = _strip_edges(layers, int(cache * low.level2_bytes))
+    if not edges:
         return None
+    rows = max(last - first for first, last in pairwise(edges))
     buffers = _Buffers(low, layers, rows)
-    images, height = out.shape[:2]
     ways = []
     operands: list[View] = []
-    for image in range(images):
-        for first in range(0, height, rows):
-            last = min(first + rows, height)
+    for image in range(out.shape[0]):
+        before = 0
+        for first, last in pairwise(edges):
             strip = _Strip(low, layers, buffers, x, out, image, first, last)
             pair = [strip.calls(follows=False), []]
-            if first:
-                pair[1] = strip.calls(follows=True, before=rows)
+            if before:
+                pair[1] = strip.calls(follows=True, before=before)
+            before = last - first
             for way in pair:
                 for step in way:
                     operands += step.operands
@@ -250,17 +258,20 @@ def lower_chain(low: Lowering, layers: list[Layer], x: View, out: View) -> Step 
     return Step(kernel, tuple(operands), name)
 
 
-def _strip_rows(layers: list[Layer], budget: int) -> int:
-    """Return how many rows a strip has: as many as fit, the strips about equal."""
+def _strip_edges(layers: list[Layer], budget: int) -> list[int]:
+    """Return where strips begin and the last ends; none if one row is too large.
+
+    A strip has as many rows as fit; strips differ by one row at most.
+    """
     height = layers[-1].out.shape[1]
     rows = height
     while rows and 4 * sum(map(math.prod, _scratch_shapes(layers, rows))) > budget:
         rows -= 1
     if rows < 2:
-        return 0
+        return []
     strips = -(-height // rows)
     strips += strips % 2 if strips > 1 else 0
-    return -(-height // strips)
+    return [height * strip // strips for strip in range(strips + 1)]
 
 
 def _scratch_shapes(layers: list[Layer], rows: int) -> list[Shape]:

@@ -176,7 +176,7 @@ def test_winograd_does_no_other_pooling(pool, monkeypatch):
 
 def test_rows_are_kept_where_a_strip_has_fewer_than_the_kernel_reads(monkeypatch):
     """Four rows move up by two: what they are copied from overlaps where they go."""
-    monkeypatch.setattr(kernels, "LEVEL2_BYTES", 34 << 10)
+    monkeypatch.setattr(kernels, "LEVEL2_BYTES", 26 << 10)
     rng = np.random.default_rng(6)
     graph = Graph("tall")
     x = graph.input("x", ("N", 12, 16, 8))
