@@ -21,7 +21,8 @@ Loop nest, outermost first:
 
 A tile (``tile.pxi``) keeps mr x nr vectors of sums in registers: each step of the K loop loads nr
 vectors of weights and multiplies them by mr scalars of input. Weights are packed in
-the order in which the K loop reads them.
+the order in which the K loop reads them. If the last vector is needed by half, as for
+24 outputs in vectors of 16, two pixels share it: three products for two pixels, not four.
 """
 
 from activation cimport NONE
@@ -31,8 +32,58 @@ from step cimport bound, share
 
 include "tile.pxi"
 
+cdef enum:
+    PAIRED_LANES = LANES // 2 * (LANES == 16)
+    PAIRED_VECTORS = 3
+
+cdef void paired_2x2(const Task* t) noexcept nogil:
+    if PAIRED_LANES: tile(2, 2, True, t)
+cdef void paired_4x2(const Task* t) noexcept nogil:
+    if PAIRED_LANES: tile(4, 2, True, t)
+cdef void paired_6x2(const Task* t) noexcept nogil:
+    if PAIRED_LANES: tile(6, 2, True, t)
+cdef void paired_8x2(const Task* t) noexcept nogil:
+    if PAIRED_LANES: tile(8, 2, True, t)
+cdef void paired_10x2(const Task* t) noexcept nogil:
+    if PAIRED_LANES: tile(10, 2, True, t)
+cdef void paired_12x2(const Task* t) noexcept nogil:
+    if PAIRED_LANES: tile(12, 2, True, t)
+cdef void paired_14x2(const Task* t) noexcept nogil:
+    if PAIRED_LANES: tile(14, 2, True, t)
+cdef void paired_2x3(const Task* t) noexcept nogil:
+    if PAIRED_LANES: tile(2, 3, True, t)
+cdef void paired_4x3(const Task* t) noexcept nogil:
+    if PAIRED_LANES: tile(4, 3, True, t)
+cdef void paired_6x3(const Task* t) noexcept nogil:
+    if PAIRED_LANES: tile(6, 3, True, t)
+cdef void paired_8x3(const Task* t) noexcept nogil:
+    if PAIRED_LANES: tile(8, 3, True, t)
+cdef void paired_10x3(const Task* t) noexcept nogil:
+    if PAIRED_LANES: tile(10, 3, True, t)
+
+cdef int MOST_PAIRED[MOST_VECTORS + 1]
+cdef Tile PAIRED[PAIRED_VECTORS + 1][MOST_ROWS + 1]
+
+MOST_PAIRED[:] = [0, 0, 14, 10, 0]
+
+PAIRED[2][2] = paired_2x2
+PAIRED[2][4] = paired_4x2
+PAIRED[2][6] = paired_6x2
+PAIRED[2][8] = paired_8x2
+PAIRED[2][10] = paired_10x2
+PAIRED[2][12] = paired_12x2
+PAIRED[2][14] = paired_14x2
+PAIRED[3][2] = paired_2x3
+PAIRED[3][4] = paired_4x3
+PAIRED[3][6] = paired_6x3
+PAIRED[3][8] = paired_8x3
+PAIRED[3][10] = paired_10x3
+
 lanes = LANES
 """Floats in a vector."""
+
+most_paired = {nr: MOST_PAIRED[nr] for nr in range(2, PAIRED_VECTORS + 1) if PAIRED_LANES}
+"""The most pixels of a tile in which two share the last vector, by its vectors."""
 
 registers = REGISTERS
 """Vector registers of this instruction set."""
@@ -51,6 +102,7 @@ cdef struct Geometry:
     Py_ssize_t chunk        # tiles that share a pass over the weights
     int mr
     int nr
+    int unit                # pixels of which a tile has a multiple
     int distant_x
     int distant_y
     Finish finish
@@ -89,13 +141,18 @@ cdef inline void advance(
                 c.at[0] += 1
 
 
+cdef inline Py_ssize_t tiles_in_row(const Geometry* g) noexcept nogil:
+    cdef Py_ssize_t most = g.mr // g.unit
+    return (g.size[3] // g.unit + most - 1) // most
+
+
 cdef void region(
     const Geometry* g, char** operand, Py_ssize_t first_tile, Py_ssize_t last_tile,
     Py_ssize_t first_block, Py_ssize_t last_block,
 ) noexcept nogil:
     """Compute some tiles of pixels for some blocks of output channels."""
-    cdef Py_ssize_t in_row = (g.size[3] + g.mr - 1) // g.mr
-    cdef Py_ssize_t short_tile = g.size[3] // in_row, longer = g.size[3] % in_row
+    cdef Py_ssize_t in_row = tiles_in_row(g), units = g.size[3] // g.unit
+    cdef Py_ssize_t short_tile = units // in_row, longer = units % in_row
     cdef Py_ssize_t vectors = (g.outputs + LANES - 1) // LANES
     cdef Py_ssize_t blocks = (vectors + g.nr - 1) // g.nr
     cdef Py_ssize_t depth = g.taps * g.run
@@ -131,8 +188,8 @@ cdef void region(
             after = task.w + nr * LANES * depth
             seek(&c, g, in_row, chunk)
             for u in range(chunk, end):
-                mr = <int>short_tile + (1 if c.at[3] < longer else 0)
-                pixel = c.at[3] * short_tile + min(c.at[3], longer)
+                mr = g.unit * <int>(short_tile + (1 if c.at[3] < longer else 0))
+                pixel = g.unit * (c.at[3] * short_tile + min(c.at[3], longer))
                 xo = pixel * g.x[3] + group * g.x_group
                 yo = pixel * g.y[3] + channel
                 ro = pixel * g.r[3] + channel
@@ -153,6 +210,8 @@ cdef void region(
                 else:
                     task.ahead = task.w
                 run = TILES[nr][mr]
+                if g.unit == 2 and vector + nr == vectors:
+                    run = PAIRED[nr][mr]
                 run(&task)
                 advance(&c, g, in_row)
         chunk = end
@@ -162,7 +221,7 @@ cdef void run_conv(
     char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
 ) noexcept nogil:
     cdef const Geometry* g = <const Geometry*>geometry
-    cdef Py_ssize_t in_row = (g.size[3] + g.mr - 1) // g.mr
+    cdef Py_ssize_t in_row = tiles_in_row(g)
     cdef Py_ssize_t tiles = g.size[0] * g.size[1] * g.size[2] * in_row
     cdef Py_ssize_t vectors = (g.outputs + LANES - 1) // LANES
     cdef Py_ssize_t blocks = g.groups * ((vectors + g.nr - 1) // g.nr)
@@ -197,8 +256,9 @@ def conv(size, x, y, r, Py_ssize_t groups, Py_ssize_t taps, Py_ssize_t run,
         How many offsets there are, and how many input elements follow each.
     x_group : int
         How far the input moves from one group to the next.
-    tile : (int, int)
-        Most pixels and most vectors of output channels of a tile.
+    tile : (int, int, int)
+        Most pixels and most vectors of output channels of a tile; 2 if two pixels share
+        the last vector, of which they need a half, else 1.
     chunk : int
         Tiles that share one pass over the weights.
     finish : (int, float, float)
@@ -221,17 +281,32 @@ def conv(size, x, y, r, Py_ssize_t groups, Py_ssize_t taps, Py_ssize_t run,
     g.x_group = x_group
     g.outputs = outputs
     g.chunk = chunk
-    g.mr, g.nr = tile
+    g.mr, g.nr, g.unit = tile
     g.distant_x, g.distant_y = distant
     g.finish.code, g.finish.alpha, g.finish.beta = finish
     if g.finish.code == NONE:
         g.finish.alpha = -INFINITY
         g.finish.beta = INFINITY
     g.finish.residual = residual
-    if not (0 < g.mr <= MOST_ROWS and 0 < g.nr <= MOST_VECTORS
-            and g.mr * g.nr + g.nr <= REGISTERS):
-        raise ValueError(f"no tile of {g.mr} pixels by {g.nr} vectors")
+    cdef Py_ssize_t vectors = (outputs + LANES - 1) // LANES
+    cdef Py_ssize_t last = vectors - (vectors - 1) // g.nr * g.nr if g.nr > 0 else 0
+    cdef bint fits = g.mr * g.nr + g.nr <= REGISTERS
+    if g.unit == 2:
+        fits = (
+            0 < outputs % LANES <= PAIRED_LANES and 1 < last <= PAIRED_VECTORS
+            and g.mr % 2 == 0 and g.size[3] % 2 == 0
+            and (fits or g.nr == vectors and g.mr <= MOST_PAIRED[g.nr])
+        )
+    if not (0 < g.mr <= MOST_ROWS and 0 < g.nr <= MOST_VECTORS and 0 < g.unit <= 2 and fits):
+        raise ValueError(f"no tile of {g.mr} pixels by {g.nr} vectors, {g.unit} at a time")
     return bound(run_conv, &g, sizeof(g))
+
+
+cdef void pair(float* packed, Py_ssize_t used) noexcept nogil:
+    """Write what a last vector has for its lower half into the upper half too."""
+    cdef Py_ssize_t last = used % LANES
+    if 0 < last <= LANES // 2:
+        memcpy(packed + used - last + LANES // 2, packed + used - last, last * sizeof(float))
 
 
 def pack_weights(const float[:, :, ::1] weight, Py_ssize_t groups, int nr,
@@ -260,6 +335,7 @@ def pack_weights(const float[:, :, ::1] weight, Py_ssize_t groups, int nr,
                     for k in range(run):
                         memcpy(&out[at], &weight[t, k, g * outputs + v * LANES],
                                used * sizeof(float))
+                        pair(&out[at], used)
                         at += width
                 v += nr
 
@@ -272,3 +348,4 @@ def pack_bias(const float[::1] bias, Py_ssize_t groups, float[::1] out):
     for g in range(groups):
         for n in range(width):
             out[g * width + n] = bias[g * outputs + n] if n < outputs else 0
+        pair(&out[g * width], outputs)

@@ -36,6 +36,14 @@ static inline const float *afresh(const float *p) {
     return p;
 }
 
+/* v, which the compiler may not read from memory again for each use. */
+static inline vec in_register(vec v) {
+#if defined(__x86_64__)
+    __asm__ volatile("" : "+v"(v));
+#endif
+    return v;
+}
+
 /* 1, which the compiler does not know. GCC unrolls loops that lie in another loop early
  * enough to give the vectors of an array registers of their own, other loops too late:
  * a function that keeps sums in an array does its work in `for once in range(one())`. */
@@ -207,16 +215,29 @@ static inline vec split_exponent(vec x, vec *e) {
     return (vec)(bits - (n << 23));
 }
 
-/* All ones in the first n lanes. */
-static inline ivec first_lanes(int n) {
+static inline ivec lane_numbers(void) {
 #if LANES == 16
-    return (ivec){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} < n;
+    return (ivec){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #elif LANES == 8
-    return (ivec){0, 1, 2, 3, 4, 5, 6, 7} < n;
+    return (ivec){0, 1, 2, 3, 4, 5, 6, 7};
 #else
-    return (ivec){0, 1, 2, 3} < n;
+    return (ivec){0, 1, 2, 3};
 #endif
 }
+
+/* All ones in the first n lanes. */
+static inline ivec first_lanes(int n) { return lane_numbers() < n; }
+
+/* A vector whose lower half is a everywhere, and the upper half b; a vector whose halves
+ * have changed places. */
+static inline vec halves(vec a, vec b) {
+#if LANES == 16
+    return (vec)_mm512_mask_blend_ps(0xff00, (__m512)a, (__m512)b);
+#else
+    return choose(first_lanes(LANES / 2), a, b);
+#endif
+}
+static inline vec swap_halves(vec v) { return permute(v, lane_numbers() ^ (LANES / 2)); }
 
 /* Lanes of a and b in turn, those of the lower halves and those of the upper halves. */
 #if defined(__clang__) || __GNUC__ >= 12

@@ -37,6 +37,9 @@ cdef extern from "simd.h" nogil:
     vec times_any_two_to(vec x, vec n) noexcept
     vec split_exponent(vec x, vec* e) noexcept
     ivec first_lanes(int n) noexcept
+    vec halves(vec a, vec b) noexcept
+    vec in_register(vec v) noexcept
+    vec swap_halves(vec v) noexcept
     vec interleave_low(vec a, vec b) noexcept
     vec interleave_high(vec a, vec b) noexcept
     float sum_lanes(vec v) noexcept

@@ -12,8 +12,8 @@ include "activate_each.pxi"
 
 from activation cimport CLAMP
 from simd cimport (
-    LANES, REGISTERS, afresh, load, load_n, one, prefetch, prefetch_write, splat, store, store_n, store_part, vec,
-    vmax, vmin,
+    LANES, REGISTERS, afresh, halves, in_register, load, load_n, one, prefetch, prefetch_write, splat, store,
+    store_n, store_part, swap_halves, vec, vmax, vmin,
 )
 
 cdef enum:
@@ -80,16 +80,24 @@ cdef void finish_tile(vec* sums, int mr, int nr, const Task* t) noexcept nogil:
         store_part(t.y + i * t.dy, load(narrow + i * width), width)
 
 
-cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
-    """Compute mr rows by nr vectors of columns."""
+cdef inline void tile(const int mr, const int nr, const bint paired, const Task* t) noexcept nogil:
+    """Compute mr rows by nr vectors of columns.
+
+    If the last vector has columns for a half only, two rows can be `paired` in it: then
+    its weights and its bias are there twice, and the number of rows is even.
+    """
     cdef vec acc[MOST_ROWS][MOST_VECTORS]
     cdef vec b[MOST_VECTORS]
     cdef vec sums[MOST_ROWS * MOST_VECTORS]
     cdef vec low, high
     cdef const float* p
+    cdef const float* q
     cdef const float* w = t.w
     cdef const float* ahead = t.ahead
     cdef Py_ssize_t n, k, dx = t.dx
+    # Distances to more rows than these do not fit the registers; the others go from q.
+    cdef int near = mr if mr <= 8 else (mr + 1) // 2
+    cdef vec a[2]
     # Vectors of weights in registers; if there is no room for one, products read it.
     cdef int kept = nr if mr * nr + nr < REGISTERS else nr - 1
     cdef int i, j, once
@@ -106,25 +114,36 @@ cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
                         prefetch(t.r + i * t.dr + j * LANES)
         for n in range(t.taps):
             p = t.x + t.tap[n]
+            q = p + near * dx
             for k in range(t.run):
                 prefetch(ahead)
                 prefetch(ahead + t.apart)
                 for j in range(min(nr, kept)):
                     b[j] = load(w + j * LANES)
                 for i in range(mr):
+                    a[i % 2] = splat(p[i * dx] if i < near else q[(i - near) * dx])
+                    if paired:
+                        a[i % 2] = in_register(a[i % 2])
                     for j in range(nr):
                         if j == kept:
                             b[j] = load(afresh(w + j * LANES))
-                        acc[i][j] = acc[i][j] + p[i * dx] * b[j]
+                        if not paired or j < nr - 1:
+                            acc[i][j] = acc[i][j] + a[i % 2] * b[j]
+                        elif i % 2:
+                            acc[i - 1][j] = acc[i - 1][j] + halves(a[0], a[1]) * b[j]
                 w += nr * LANES
                 ahead += LINE
                 p += 1
+                q += 1
         low = splat(t.finish.alpha)
         high = splat(t.finish.beta)
-        if t.outputs < nr * LANES:
+        if paired or t.outputs < nr * LANES:
             for i in range(mr):
                 for j in range(nr):
-                    sums[i * nr + j] = acc[i][j]
+                    if paired and j == nr - 1 and i % 2:
+                        sums[i * nr + j] = swap_halves(acc[i - 1][j])
+                    else:
+                        sums[i * nr + j] = acc[i][j]
             finish_tile(sums, mr, nr, t)
             continue
         if t.finish.residual:
@@ -145,68 +164,68 @@ cdef inline void tile(const int mr, const int nr, const Task* t) noexcept nogil:
                     store(t.y + i * t.dy + j * LANES, vmin(high, vmax(low, acc[i][j])))
 
 
-cdef void tile_1x1(const Task* t) noexcept nogil: tile(1, 1, t)
-cdef void tile_2x1(const Task* t) noexcept nogil: tile(2, 1, t)
-cdef void tile_3x1(const Task* t) noexcept nogil: tile(3, 1, t)
-cdef void tile_4x1(const Task* t) noexcept nogil: tile(4, 1, t)
-cdef void tile_5x1(const Task* t) noexcept nogil: tile(5, 1, t)
-cdef void tile_6x1(const Task* t) noexcept nogil: tile(6, 1, t)
-cdef void tile_7x1(const Task* t) noexcept nogil: tile(7, 1, t)
-cdef void tile_8x1(const Task* t) noexcept nogil: tile(8, 1, t)
-cdef void tile_9x1(const Task* t) noexcept nogil: tile(9, 1, t)
-cdef void tile_10x1(const Task* t) noexcept nogil: tile(10, 1, t)
-cdef void tile_11x1(const Task* t) noexcept nogil: tile(11, 1, t)
-cdef void tile_12x1(const Task* t) noexcept nogil: tile(12, 1, t)
-cdef void tile_13x1(const Task* t) noexcept nogil: tile(13, 1, t)
-cdef void tile_14x1(const Task* t) noexcept nogil: tile(14, 1, t)
-cdef void tile_1x2(const Task* t) noexcept nogil: tile(1, 2, t)
-cdef void tile_2x2(const Task* t) noexcept nogil: tile(2, 2, t)
-cdef void tile_3x2(const Task* t) noexcept nogil: tile(3, 2, t)
-cdef void tile_4x2(const Task* t) noexcept nogil: tile(4, 2, t)
-cdef void tile_5x2(const Task* t) noexcept nogil: tile(5, 2, t)
-cdef void tile_6x2(const Task* t) noexcept nogil: tile(6, 2, t)
+cdef void tile_1x1(const Task* t) noexcept nogil: tile(1, 1, False, t)
+cdef void tile_2x1(const Task* t) noexcept nogil: tile(2, 1, False, t)
+cdef void tile_3x1(const Task* t) noexcept nogil: tile(3, 1, False, t)
+cdef void tile_4x1(const Task* t) noexcept nogil: tile(4, 1, False, t)
+cdef void tile_5x1(const Task* t) noexcept nogil: tile(5, 1, False, t)
+cdef void tile_6x1(const Task* t) noexcept nogil: tile(6, 1, False, t)
+cdef void tile_7x1(const Task* t) noexcept nogil: tile(7, 1, False, t)
+cdef void tile_8x1(const Task* t) noexcept nogil: tile(8, 1, False, t)
+cdef void tile_9x1(const Task* t) noexcept nogil: tile(9, 1, False, t)
+cdef void tile_10x1(const Task* t) noexcept nogil: tile(10, 1, False, t)
+cdef void tile_11x1(const Task* t) noexcept nogil: tile(11, 1, False, t)
+cdef void tile_12x1(const Task* t) noexcept nogil: tile(12, 1, False, t)
+cdef void tile_13x1(const Task* t) noexcept nogil: tile(13, 1, False, t)
+cdef void tile_14x1(const Task* t) noexcept nogil: tile(14, 1, False, t)
+cdef void tile_1x2(const Task* t) noexcept nogil: tile(1, 2, False, t)
+cdef void tile_2x2(const Task* t) noexcept nogil: tile(2, 2, False, t)
+cdef void tile_3x2(const Task* t) noexcept nogil: tile(3, 2, False, t)
+cdef void tile_4x2(const Task* t) noexcept nogil: tile(4, 2, False, t)
+cdef void tile_5x2(const Task* t) noexcept nogil: tile(5, 2, False, t)
+cdef void tile_6x2(const Task* t) noexcept nogil: tile(6, 2, False, t)
 cdef void tile_7x2(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(7, 2, t)
+    if REGISTERS == 32: tile(7, 2, False, t)
 cdef void tile_8x2(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(8, 2, t)
+    if REGISTERS == 32: tile(8, 2, False, t)
 cdef void tile_9x2(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(9, 2, t)
+    if REGISTERS == 32: tile(9, 2, False, t)
 cdef void tile_10x2(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(10, 2, t)
+    if REGISTERS == 32: tile(10, 2, False, t)
 cdef void tile_11x2(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(11, 2, t)
+    if REGISTERS == 32: tile(11, 2, False, t)
 cdef void tile_12x2(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(12, 2, t)
+    if REGISTERS == 32: tile(12, 2, False, t)
 cdef void tile_13x2(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(13, 2, t)
+    if REGISTERS == 32: tile(13, 2, False, t)
 cdef void tile_14x2(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(14, 2, t)
-cdef void tile_1x3(const Task* t) noexcept nogil: tile(1, 3, t)
-cdef void tile_2x3(const Task* t) noexcept nogil: tile(2, 3, t)
-cdef void tile_3x3(const Task* t) noexcept nogil: tile(3, 3, t)
-cdef void tile_4x3(const Task* t) noexcept nogil: tile(4, 3, t)
+    if REGISTERS == 32: tile(14, 2, False, t)
+cdef void tile_1x3(const Task* t) noexcept nogil: tile(1, 3, False, t)
+cdef void tile_2x3(const Task* t) noexcept nogil: tile(2, 3, False, t)
+cdef void tile_3x3(const Task* t) noexcept nogil: tile(3, 3, False, t)
+cdef void tile_4x3(const Task* t) noexcept nogil: tile(4, 3, False, t)
 cdef void tile_5x3(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(5, 3, t)
+    if REGISTERS == 32: tile(5, 3, False, t)
 cdef void tile_6x3(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(6, 3, t)
+    if REGISTERS == 32: tile(6, 3, False, t)
 cdef void tile_7x3(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(7, 3, t)
+    if REGISTERS == 32: tile(7, 3, False, t)
 cdef void tile_8x3(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(8, 3, t)
+    if REGISTERS == 32: tile(8, 3, False, t)
 cdef void tile_9x3(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(9, 3, t)
-cdef void tile_1x4(const Task* t) noexcept nogil: tile(1, 4, t)
-cdef void tile_2x4(const Task* t) noexcept nogil: tile(2, 4, t)
+    if REGISTERS == 32: tile(9, 3, False, t)
+cdef void tile_1x4(const Task* t) noexcept nogil: tile(1, 4, False, t)
+cdef void tile_2x4(const Task* t) noexcept nogil: tile(2, 4, False, t)
 cdef void tile_3x4(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(3, 4, t)
+    if REGISTERS == 32: tile(3, 4, False, t)
 cdef void tile_4x4(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(4, 4, t)
+    if REGISTERS == 32: tile(4, 4, False, t)
 cdef void tile_5x4(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(5, 4, t)
+    if REGISTERS == 32: tile(5, 4, False, t)
 cdef void tile_6x4(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(6, 4, t)
+    if REGISTERS == 32: tile(6, 4, False, t)
 cdef void tile_7x4(const Task* t) noexcept nogil:
-    if REGISTERS == 32: tile(7, 4, t)
+    if REGISTERS == 32: tile(7, 4, False, t)
 
 cdef Tile TILES[MOST_VECTORS + 1][MOST_ROWS + 1]
 

@@ -35,7 +35,7 @@ BEFORE = {
 """What may come before the layer that a chain is made for, by kinds of layers."""
 
 CACHE = 0.625
-"""How much of the second-level cache a strip may take; every strip reads the weights."""
+"""How much of the second-level cache a strip may take: each reads all weights again."""
 
 POOLED_CACHE = 0.5
 """The same where pooling comes last, whose chains have few weights to read again."""

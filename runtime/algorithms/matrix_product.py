@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, ModuleType
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from .moves import Moves, finish, fused
 
 MOST_VECTORS = 4
 """Vectors of output channels in a tile, at most."""
+
+NONE_PAIRED: Mapping[int, int] = MappingProxyType({})
 
 
 def matrix_product(
@@ -46,7 +48,12 @@ def matrix_product(
     outputs = kernel.shape[-1] // groups
     vectors = -(-outputs // lanes)
     depth = kernel.size // kernel.shape[-1]
-    rows, nr = chosen_tile(low, f"{depth}x{outputs}", moves.size[3], vectors, module)
+    paired = module.most_paired if 0 < outputs % lanes <= lanes // 2 else {}
+    width = moves.size[3]
+    rows, nr = chosen_tile(
+        low, f"{depth}x{outputs}", width, vectors, module, paired=paired
+    )
+    together = pixels_together(width, vectors, nr, paired)
 
     def pack() -> Array:
         packed = aligned_zeros(groups * vectors * lanes * depth)
@@ -74,7 +81,7 @@ def matrix_product(
             run,
             x.shape[-1] // groups,
             outputs,
-            (rows, nr),
+            (rows, nr, together),
             chunk_tiles(moves, rows, low.level2_bytes),
             finish(epilogue),
             epilogue.residual is not None,
@@ -83,14 +90,14 @@ def matrix_product(
         (
             out,
             x,
-            low.packed(kernel, ("conv", groups, nr), pack),
+            low.packed(kernel, ("conv tiles", groups, nr), pack),
             low.packed(
-                kernel if bias is None else bias, ("conv bias", groups), pack_bias
+                kernel if bias is None else bias, ("conv tiles bias", groups), pack_bias
             ),
             low.constant(np.array(taps, np.int64)),
             epilogue.residual or out,
         ),
-        fused(f"{name} {rows}x{nr}", epilogue),
+        fused(f"{name} {rows}x{nr}{' paired' * (together == 2)}", epilogue),
     )
 
 
@@ -101,13 +108,14 @@ def chosen_tile(
     vectors: int,
     module: ModuleType,
     most_in_cache: int = 4,
+    paired: Mapping[int, int] = NONE_PAIRED,
 ) -> tuple[int, int]:
     """Return the (pixels, vectors) of the tile of a product, as the plan chooses."""
     registers, most = module.registers, min(MOST_VECTORS, vectors)
-    _, guess = best_tile(width, vectors, registers, most_in_cache)
+    _, guess = best_tile(width, vectors, registers, most_in_cache, paired=paired)
     others = [nr for nr in range(1, most + 1) if nr != guess]
     nr = low.choose(f"vectors of {product}", (guess, *others)) if width > 1 else guess
-    return best_tile(width, vectors, registers, most_in_cache, (nr,))
+    return best_tile(width, vectors, registers, most_in_cache, (nr,), paired)
 
 
 def best_tile(
@@ -116,6 +124,7 @@ def best_tile(
     registers: int,
     most_in_cache: int = 4,
     offered: Sequence[int] = range(1, MOST_VECTORS + 1),
+    paired: Mapping[int, int] = NONE_PAIRED,
 ) -> tuple[int, int]:
     """Return the (pixels, vectors) of the tile that needs the fewest cycles.
 
@@ -123,26 +132,43 @@ def best_tile(
     is more, and no less than the four cycles until a sum can be added to again. Loads
     have a small price of their own, which decides between equals; it is higher if the
     weights of more than `most_in_cache` vectors come from the second-level cache.
-    Only the numbers of vectors that are `offered` are looked at.
+    Only the numbers of vectors that are `offered` are looked at. If the last vector is
+    needed by half, `paired` has, by its vectors, the most pixels of a tile in which two
+    pixels share it.
     """
     best = (math.inf, 1, 1)
     for nr in offered:
         if nr > vectors:
             break
+        together = pixels_together(width, vectors, nr, paired)
         most = largest_tile(nr, registers)
-        tiles = -(-width // most)
-        long = width % tiles
-        small = width // tiles
+        if together == 2 and nr == vectors:
+            most = paired[nr]
+        units = width // together
+        tiles = -(-units // (most // together))
+        long = units % tiles
+        small = units // tiles
+        last = vectors % nr or nr
         cycles = 0.0
-        for block, count in ((nr, vectors // nr), (vectors % nr, 1)):
+        blocks = ((nr, (vectors - 1) // nr, 0.0), (last, 1, (together - 1) / 2))
+        for block, count, spared in blocks:
             for pixels, times in ((small + 1, long), (small, tiles - long)):
-                if block and times:
+                if count and times:
+                    pixels *= together
                     loads = pixels + block
-                    cost = max(pixels * block, loads, 8) / 2 + loads / 10
+                    cost = max(pixels * (block - spared), loads, 8) / 2 + loads / 10
                     cost += block * 0.75 * (nr > most_in_cache)
                     cycles += count * times * cost
-        best = min(best, (cycles, -(-width // tiles), nr))
+        best = min(best, (cycles, -(-units // tiles) * together, nr))
     return best[1], best[2]
+
+
+def pixels_together(
+    width: int, vectors: int, nr: int, paired: Mapping[int, int]
+) -> int:
+    """Return 2 if two pixels share the last vector of `vectors` in blocks of `nr`."""
+    last = vectors % nr or nr
+    return 2 if last in paired and width % 2 == 0 else 1
 
 
 def largest_tile(nr: int, registers: int) -> int:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import WIDTHS, generators, normal, whole
 from striate import Graph, GraphError, Model, ShapeError, Spec, kernels, ops
-from striate.algorithms.matrix_product import best_tile
+from striate.algorithms.matrix_product import best_tile, pixels_together
 from striate.algorithms.narrow import fits_narrow
 
 CHANNELS = st.sampled_from([1, 2, 3, *WIDTHS, 40, 65])
@@ -128,6 +128,48 @@ def test_groups_share_a_vector_and_nothing_else(isa, part):
     lost = np.isnan(model(x))
     third = np.arange(7 * part) // part == 3
     np.testing.assert_array_equal(lost, np.broadcast_to(third, lost.shape))
+
+
+@pytest.mark.parametrize("outputs", [17, 20, 24, 25, 33, 40, 56, 72, 104])
+@pytest.mark.parametrize("width", [*range(1, 16), 18, 27, 30])
+def test_two_pixels_share_a_last_vector_that_each_needs_by_half(width, outputs):
+    """Tiles of every even size, after whole blocks or alone, with a residual."""
+    rng = np.random.default_rng(width)
+    x = whole(rng, (2, 3, width, 5))
+    graph = Graph()
+    value = graph.input("x", x.shape)
+    kernel, bias = whole(rng, (1, 1, 5, outputs)), whole(rng, (outputs,))
+    y = graph.add(ops.Conv(), value, kernel=kernel, bias=bias)
+    other = graph.add(ops.Tile((1, 1, 1, -(-outputs // 5))), value)
+    other = graph.add(ops.Slice((0,), (outputs,), (3,)), other)
+    graph.output(graph.add(ops.Relu(), graph.add(ops.Add(), y, other)))
+    (want,) = reference(graph, {"x": x})
+    for isa in kernels.SUPPORTED:
+        (alone,) = run(graph, {"x": x}, isa, 1)
+        compare(alone, want, 0, f"{outputs} outputs of {width} pixels on {isa}")
+        np.testing.assert_array_equal(run(graph, {"x": x}, isa, 2)[0], alone)
+        steps = [step.algorithm for step in Model(graph, isa=isa).profile(x)]
+        half = outputs % 16 in range(1, 9) and outputs // 16 % 4 in (1, 2)
+        if half and width % 2 == 0 and outputs < 64:
+            assert any("paired" in name for name in steps) == (isa == "avx512")
+
+
+@pytest.mark.parametrize("isa", kernels.SUPPORTED)
+@pytest.mark.parametrize("groups", [1, 3])
+def test_pixels_that_share_a_vector_share_nothing_else(isa, groups):
+    """A number that is not finite stays in its pixel and its group."""
+    rng = np.random.default_rng(groups)
+    x = normal(rng, (1, 2, 12, 20 * groups))
+    x[0, 1, 4, 7] = np.inf
+    x[0, 1, 7, 0] = np.nan
+    graph = Graph()
+    kernel = np.abs(normal(rng, (1, 1, 20, 24 * groups))) + 0.1
+    y = graph.add(ops.Conv(groups=groups), graph.input("x", x.shape), kernel=kernel)
+    graph.output(y)
+    found = Model(graph, isa=isa)(x)
+    lost = np.zeros(found.shape, bool)
+    lost[0, 1, [4, 7], :24] = True
+    np.testing.assert_array_equal(~np.isfinite(found), lost)
 
 
 @given(
@@ -609,3 +651,13 @@ def test_every_tile_there_can_be_fits_the_registers(registers, vectors):
         assert 1 <= nr <= min(4, vectors)
         assert 1 <= rows <= width
         assert rows * nr + nr + (registers == 16) <= registers
+
+
+@pytest.mark.parametrize("vectors", range(1, 9))
+def test_every_tile_with_a_shared_vector_fits_the_registers(vectors):
+    for width in range(1, 100):
+        rows, nr = best_tile(width, vectors, 32, paired={2: 14, 3: 10})
+        together = pixels_together(width, vectors, nr, {2: 14, 3: 10})
+        assert rows % together == 0
+        shared = rows // 2 if together == 2 and nr == vectors else 0
+        assert rows * nr - shared + nr + 2 * (shared > 0) <= 32
