@@ -217,6 +217,27 @@ cdef void region(
         chunk = end
 
 
+cdef struct Place:
+    # A tile of a block, where one part's work ends and the next one's begins.
+    Py_ssize_t block
+    Py_ssize_t tile
+
+
+cdef Place place(
+    const Geometry* g, Py_ssize_t tiles, Py_ssize_t vectors, Py_ssize_t work
+) noexcept nogil:
+    """Return where about so many tiles of one vector are done, block after block."""
+    cdef Py_ssize_t blocks = (vectors + g.nr - 1) // g.nr
+    cdef Py_ssize_t group = work // (vectors * tiles)
+    cdef Py_ssize_t rest = work - group * vectors * tiles
+    cdef Py_ssize_t block = min(rest // (g.nr * tiles), blocks - 1)
+    cdef Py_ssize_t nr = min(<Py_ssize_t>g.nr, vectors - block * g.nr)
+    cdef Place found
+    found.block = group * blocks + block
+    found.tile = (rest - block * g.nr * tiles + nr // 2) // nr
+    return found
+
+
 cdef void run_conv(
     char** operand, const void* geometry, Py_ssize_t part, Py_ssize_t parts
 ) noexcept nogil:
@@ -225,9 +246,24 @@ cdef void run_conv(
     cdef Py_ssize_t tiles = g.size[0] * g.size[1] * g.size[2] * in_row
     cdef Py_ssize_t vectors = (g.outputs + LANES - 1) // LANES
     cdef Py_ssize_t blocks = g.groups * ((vectors + g.nr - 1) // g.nr)
-    cdef Py_ssize_t tile_rounds = (tiles + parts - 1) // parts * blocks
-    cdef Py_ssize_t block_rounds = (blocks + parts - 1) // parts * tiles
-    if tile_rounds <= block_rounds:
+    cdef Py_ssize_t work = tiles * vectors * g.groups
+    # What the busiest thread does: with some of the tiles, with some of the blocks, or
+    # with an even share of both, where only one block is not done by one thread alone.
+    cdef Py_ssize_t by_tiles = (tiles + parts - 1) // parts * vectors * g.groups
+    cdef Py_ssize_t by_blocks = (blocks + parts - 1) // parts * tiles * g.nr
+    cdef Py_ssize_t evenly = (work + parts - 1) // parts + g.nr // 2
+    cdef Place first, last
+    if evenly + evenly // 32 < min(by_tiles, by_blocks):
+        first = place(g, tiles, vectors, share(work, part, parts))
+        last = place(g, tiles, vectors, share(work, part + 1, parts))
+        if first.block == last.block:
+            region(g, operand, first.tile, last.tile, first.block, first.block + 1)
+            return
+        region(g, operand, first.tile, tiles, first.block, first.block + 1)
+        region(g, operand, 0, tiles, first.block + 1, last.block)
+        if last.tile > 0:
+            region(g, operand, 0, last.tile, last.block, last.block + 1)
+    elif by_tiles <= by_blocks:
         region(g, operand, share(tiles, part, parts), share(tiles, part + 1, parts),
                0, blocks)
     else:

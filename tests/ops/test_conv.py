@@ -155,6 +155,31 @@ def test_two_pixels_share_a_last_vector_that_each_needs_by_half(width, outputs):
 
 
 @pytest.mark.parametrize("isa", kernels.SUPPORTED)
+@pytest.mark.parametrize("threads", [2, 3, 5, 8])
+@pytest.mark.parametrize(
+    ("shape", "outputs", "groups"),
+    [
+        ((1, 7, 7), 160, 1),
+        ((1, 7, 7), 37, 3),
+        ((1, 3, 24), 168, 1),
+        ((1, 5, 6), 40, 2),
+        ((2, 1, 1), 300, 1),
+        ((1, 2, 3), 9, 4),
+        ((1, 1, 1), 5, 1),
+    ],
+)
+def test_threads_share_tiles_blocks_or_both(isa, threads, shape, outputs, groups):
+    rng = np.random.default_rng(outputs)
+    x = whole(rng, (*shape, 18 * groups))
+    kernel = whole(rng, (1, 1, 18, outputs * groups))
+    graph = Graph()
+    y = graph.add(ops.Conv(groups=groups), graph.input("x", x.shape), kernel=kernel)
+    graph.output(y)
+    (found,) = run(graph, {"x": x}, isa, threads)
+    compare(found, reference(graph, {"x": x})[0], 0, f"{threads} threads on {isa}")
+
+
+@pytest.mark.parametrize("isa", kernels.SUPPORTED)
 @pytest.mark.parametrize("groups", [1, 3])
 def test_pixels_that_share_a_vector_share_nothing_else(isa, groups):
     """A number that is not finite stays in its pixel and its group."""
