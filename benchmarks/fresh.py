@@ -7,6 +7,8 @@
 Every figure comes from a process of its own, which imports one runtime and opens a file
 that this runtime has made beforehand; `peers.py` says how. Files are in the page cache.
 Processes take turns, one round is not counted, and figures are medians of the rounds.
+Each round has an order of its own: on a virtual machine whoever comes after a slow one
+may have to wait for memory that the system gave back to the host meanwhile.
 
 import    milliseconds of the import in an interpreter that has imported nothing else;
           beside it stands ``import numpy``
@@ -40,6 +42,7 @@ import time
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from random import Random
 from statistics import median
 from typing import Any
 
@@ -210,8 +213,11 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, dict[str, floa
             continue
         tasks[entrant] = task
         figures[entrant] = {}
+    order = list(tasks.items())
+    shuffle = Random(0).shuffle
     for sample in [False] * options.rounds + [True] * options.rounds:
-        for entrant, task in tasks.items():
+        shuffle(order)
+        for entrant, task in order:
             found = spawned(task, sample)
             memory = {"peak", "total", "private", "files"}
             for key in memory if sample else found.keys() - memory:

@@ -12,7 +12,6 @@ import io
 import math
 import os
 import re
-import secrets
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -757,7 +756,7 @@ def _temporary(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
     The file is gone afterwards unless it was moved.
     """
     while True:
-        path = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+        path = target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(descriptor, "wb") as file:
             try:

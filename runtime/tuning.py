@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -106,7 +105,7 @@ class Tuning:
         """Write the answers, whole or not at all."""
         if self.path is None:
             return
-        new = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
+        new = self.path.with_name(f".{self.path.name}.{os.urandom(8).hex()}")
         try:
             new.write_text(json.dumps(self._known, indent=1))
             new.replace(self.path)
