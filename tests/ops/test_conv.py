@@ -40,9 +40,12 @@ def convolutions(draw, spatial=(1, 3)):
 
 @given(case=convolutions(), rng=generators(), biased=st.booleans())
 def test_whole_numbers_are_exact(case, rng, biased):
+    """Winograd's algorithm, which is exact up to rounding only, is left out."""
     op, shape, kernel = case
     bias = whole(rng, kernel[-1:]) if biased else None
-    check(op, whole(rng, shape), kernel=whole(rng, kernel), bias=bias, exact=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("striate.ops.conv.winograd_tile", lambda *_: 0)
+        check(op, whole(rng, shape), kernel=whole(rng, kernel), bias=bias, exact=True)
 
 
 @given(case=convolutions(), rng=generators())
