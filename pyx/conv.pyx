@@ -345,13 +345,15 @@ cdef void pair(float* packed, Py_ssize_t used) noexcept nogil:
         memcpy(packed + used - last + LANES // 2, packed + used - last, last * sizeof(float))
 
 
-def pack_weights(const float[:, :, ::1] weight, Py_ssize_t groups, int nr,
-                 float[::1] out):
+def pack_weights(const float[:, :, ::1] weight, const double[::1] scale,
+                 Py_ssize_t groups, int nr, float[::1] out):
     """Write weights in the order in which tiles of `nr` vectors read them.
 
     Parameters
     ----------
     weight : array of shape (taps, channels a group, groups * outputs)
+    scale : array of groups * outputs
+        What the weights of each output are multiplied by.
     groups, nr : int
         As for `conv`.
     out : array of zeros
@@ -360,17 +362,21 @@ def pack_weights(const float[:, :, ::1] weight, Py_ssize_t groups, int nr,
     cdef Py_ssize_t taps = weight.shape[0], run = weight.shape[1]
     cdef Py_ssize_t outputs = weight.shape[2] // groups
     cdef Py_ssize_t vectors = (outputs + LANES - 1) // LANES
-    cdef Py_ssize_t g, v, t, k, width, used, at = 0
+    cdef Py_ssize_t g, v, t, k, n, width, used, at = 0
+    cdef const float* row
+    cdef const double* times
     with nogil:
         for g in range(groups):
             v = 0
             while v < vectors:
                 width = min(<Py_ssize_t>nr, vectors - v) * LANES
                 used = min(width, outputs - v * LANES)
+                times = &scale[g * outputs + v * LANES]
                 for t in range(taps):
                     for k in range(run):
-                        memcpy(&out[at], &weight[t, k, g * outputs + v * LANES],
-                               used * sizeof(float))
+                        row = &weight[t, k, g * outputs + v * LANES]
+                        for n in range(used):
+                            out[at + n] = <float>(row[n] * times[n])
                         pair(&out[at], used)
                         at += width
                 v += nr

@@ -543,12 +543,13 @@ def scratch_elements(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t depth,
 
 
 cdef void pack_vector(
-    const Geometry* g, const float* k, Py_ssize_t tap, int lanes, const double* m,
-    float* out, const Py_ssize_t* to,
+    const Geometry* g, const float* k, const double* scale, Py_ssize_t tap, int lanes,
+    const double* m, float* out, const Py_ssize_t* to,
 ) noexcept nogil:
     """Write G k G^T for one input channel and up to LANES outputs, in float64.
 
-    The value at place i is written `to[i]` behind `out`.
+    Each output's kernel is multiplied by its scale. The value at place i is written
+    `to[i]` behind `out`.
     """
     cdef double w[9][LANES]
     cdef double half[3 * MOST_POINTS][LANES]
@@ -557,7 +558,7 @@ cdef void pack_vector(
     cdef float* u
     for i in range(9):
         for n in range(LANES):
-            w[i][n] = k[i * tap + n] if n < lanes else 0
+            w[i][n] = k[i * tap + n] * scale[n] if n < lanes else 0
     for i in range(size):
         for j in range(3):
             for n in range(LANES):
@@ -575,13 +576,16 @@ cdef void pack_vector(
                 )
 
 
-def pack_weights(const float[:, :, :, :, ::1] kernel, const double[:, ::1] g_matrix,
-                 Py_ssize_t tile, Py_ssize_t stride, int nr, float[::1] out):
+def pack_weights(const float[:, :, :, :, ::1] kernel, const double[::1] scale,
+                 const double[:, ::1] g_matrix, Py_ssize_t tile, Py_ssize_t stride, int nr,
+                 float[::1] out):
     """Write U in the order in which the products read it.
 
     Parameters
     ----------
     kernel : array of shape (depth, 3, 3, channels, outputs)
+    scale : array of outputs
+        What the kernels of each output are multiplied by.
     g_matrix : array of shape (points, 3)
         G: evaluates a kernel at the points.
     tile, stride : int
@@ -617,7 +621,7 @@ def pack_weights(const float[:, :, :, :, ::1] kernel, const double[:, ::1] g_mat
                     for vector in range(width):
                         pack_vector(
                             &g, &kernel[plane, 0, 0, c, (start + vector) * LANES],
-                            channels * outputs,
+                            &scale[(start + vector) * LANES], channels * outputs,
                             <int>min(
                                 <Py_ssize_t>LANES, outputs - (start + vector) * LANES
                             ),

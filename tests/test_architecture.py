@@ -14,7 +14,7 @@ ROOT = PROJECT / "runtime"
 LAYERS = [
     {"errors"},
     {"spec"},
-    {"image", "kernels", "machine", "quantisation", "window"},
+    {"image", "kernels", "machine", "quantisation", "scaled_kernel", "window"},
     {"view"},
     {"step"},
     {"lowering"},

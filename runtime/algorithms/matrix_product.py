@@ -9,6 +9,7 @@ from types import MappingProxyType, ModuleType
 import numpy as np
 
 from ..lowering import Epilogue, Lowering
+from ..scaled_kernel import factors
 from ..spec import Array
 from ..step import Step
 from ..view import View, aligned_zeros
@@ -57,9 +58,9 @@ def matrix_product(
 
     def pack() -> Array:
         packed = aligned_zeros(groups * vectors * lanes * depth)
-        flat = np.ascontiguousarray(kernel, np.float32)
+        array, scale = factors(kernel)
         module.pack_weights(
-            flat.reshape(-1, kernel.shape[-2], kernel.shape[-1]), groups, nr, packed
+            array.reshape(-1, *kernel.shape[-2:]), scale, groups, nr, packed
         )
         return packed
 

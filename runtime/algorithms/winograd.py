@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..lowering import Epilogue, Lowering
+from ..scaled_kernel import factors
 from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import Halo, View, aligned_zeros
@@ -239,11 +240,11 @@ def transformed(
     """Return G g G^T of every kernel, packed for the products of each place."""
     module = low.load("winograd")
     g = np.array(STRIDED) if stride == 2 else interpolation(module.POINTS[tile])
-    planes = np.ascontiguousarray(kernel, np.float32)
-    planes = planes.reshape(-1, *kernel.shape[-4:])
+    array, scale = factors(kernel)
+    planes = array.reshape(-1, *kernel.shape[-4:])
     each = vectors * module.lanes * kernel.shape[-2]
     packed = aligned_zeros(len(planes) * len(g) ** 2 * each)
-    module.pack_weights(planes, g, tile, stride, nr, packed)
+    module.pack_weights(planes, scale, g, tile, stride, nr, packed)
     return packed
 
 

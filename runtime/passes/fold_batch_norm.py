@@ -17,48 +17,14 @@ from ..ops import (
     LocallyConnected,
     TiledConv,
 )
+from ..scaled_kernel import ScaledKernel
 from ..spec import Array
 
 WEIGHTED = (Conv, ConvTranspose, DeformConv, Dense, LocallyConnected, TiledConv)
 """Layers that multiply by a kernel and add a bias."""
 
-
 PACKED = (Conv, Dense)
 """Those of them that read nothing of a kernel but its shape before they pack it."""
-
-
-class FoldedKernel:
-    """A kernel times the scale of each output, multiplied whenever it is read.
-
-    It stands for an array without holding one: once a kernel is packed in the order in
-    which its layer reads it, the product would only lie beside that copy.
-
-    Parameters
-    ----------
-    kernel : Array
-        Of float32.
-    scale : Array
-        Of float64; broadcasts to the kernel.
-    """
-
-    dtype = np.dtype(np.float32)
-
-    def __init__(self, kernel: Array, scale: Array) -> None:
-        self._kernel = kernel
-        self._scale = scale
-        self.shape = kernel.shape
-        self.size = kernel.size
-        self.ndim = kernel.ndim
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """Return the product, computed in float64."""
-        # Into an array at once: a product in float64 as large would be slow.
-        product = np.empty(self.shape, dtype or self.dtype)
-        kernel = np.asarray(self._kernel)
-        np.multiply(
-            kernel, self._scale, out=product, dtype=np.float64, casting="same_kind"
-        )
-        return product
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
@@ -97,11 +63,13 @@ def _folded(graph: Graph, layer: Node, norm: Node) -> tuple[Node, dict[str, Arra
     kernel = graph.params[layer.params["kernel"]]
     tensor = layer.params.get("bias")
     bias = graph.params[tensor] if tensor else 0.0
-    scaled: Any = FoldedKernel(kernel, _across(scale, layer, kernel))
+    scaled: Any
+    if isinstance(layer.op, PACKED):
+        scaled = ScaledKernel(kernel, scale)
+    else:
+        scaled = (kernel * _across(scale, layer, kernel)).astype(np.float32)
     added = {
-        f"{norm.name}/kernel": (
-            scaled if isinstance(layer.op, PACKED) else np.asarray(scaled)
-        ),
+        f"{norm.name}/kernel": scaled,
         f"{norm.name}/bias": ((bias - mean) * scale + beta).astype(np.float32),
     }
     params = {name.rpartition("/")[2]: name for name in added}

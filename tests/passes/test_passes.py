@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from striate import Graph, ops, passes
+from striate import Graph, Model, kernels, ops, passes
 
 RNG = np.random.default_rng(11)
 
@@ -120,6 +120,42 @@ def test_a_folded_kernel_is_no_array_until_it_is_read():
     scale = weights["gamma"] / np.sqrt(variance + ops.BatchNorm().epsilon)
     wanted = (kernel * scale.astype(float)).astype(np.float32)
     np.testing.assert_array_equal(np.asarray(folded), wanted)
+
+
+@pytest.mark.parametrize("isa", kernels.SUPPORTED)
+@pytest.mark.parametrize(
+    ("op", "shape", "kernel"),
+    [
+        (ops.Conv(), (5, 5, 3), (3, 3, 3, 40)),
+        (ops.Conv(), (6, 6, 20), (1, 1, 20, 24)),
+        (ops.Conv(groups=2), (6, 6, 40), (3, 3, 20, 70)),
+        (ops.Conv(padding=2), (8, 8, 1), (5, 5, 1, 6)),
+        (ops.Conv(groups=24), (6, 6, 24), (3, 3, 1, 24)),
+        (ops.Conv(padding=1), (24, 24, 16), (3, 3, 16, 70)),
+        (ops.Conv(padding=1), (7, 7, 16), (3, 3, 16, 33)),
+        (ops.Conv(2, padding=1), (16, 16, 64), (3, 3, 64, 72)),
+        (ops.Conv(padding=1), (4, 16, 16, 16), (3, 3, 3, 16, 18)),
+        (ops.Dense(), (50,), (50, 70)),
+    ],
+)
+def test_outputs_are_scaled_while_their_weights_are_packed(isa, op, shape, kernel):
+    """Weights and inputs are whole and scales powers of two: only Winograd's rounds."""
+    graph, x = start(*shape)
+    outputs = kernel[-1]
+    scale = 2.0 ** RNG.integers(-6, 7, outputs).astype(np.float32)
+    norm = {"gamma": scale, "variance": np.ones(outputs, np.float32)}
+    norm |= dict.fromkeys(("beta", "mean"), np.zeros(outputs, np.float32))
+    weights = RNG.integers(-8, 9, kernel).astype(np.float32)
+    x = graph.add(op, x, kernel=weights)
+    graph.output(graph.add(ops.BatchNorm(epsilon=0.0), x, name="y", **norm))
+    batch = RNG.integers(-8, 9, (2, *shape)).astype(np.float32)
+    model = Model(graph, isa=isa)
+    steps = model.profile(batch)
+    assert "BatchNorm" not in [step.op for step in steps]
+    wanted = graph.reference({"x": batch})["y"] / scale
+    rounds = any("winograd" in step.algorithm for step in steps)
+    error = np.abs(model(batch) / scale - wanted).max()
+    assert error <= (1e-5 * np.abs(wanted).max() if rounds else 0)
 
 
 def test_a_shared_kernel_is_folded_for_one_layer_only():
