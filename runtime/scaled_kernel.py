@@ -42,7 +42,6 @@ class ScaledKernel:
 
 def factors(kernel: Array | ScaledKernel) -> tuple[Array, Array]:
     """Return a kernel of float32, contiguous, and the scale of each output, float64."""
-    scale = np.ones(kernel.shape[-1])
     if isinstance(kernel, ScaledKernel):
-        kernel, scale = kernel.kernel, kernel.scale
-    return np.ascontiguousarray(kernel, np.float32), scale
+        return np.ascontiguousarray(kernel.kernel, np.float32), kernel.scale
+    return np.ascontiguousarray(kernel, np.float32), np.ones(kernel.shape[-1])
