@@ -153,6 +153,41 @@ def test_every_question_is_answered_with_an_option(last_is_fastest):
         assert found[question.key] == question.options[-1]
 
 
+@pytest.mark.parametrize("tile", [4, 2, 0])
+@pytest.mark.parametrize(
+    ("size", "channels", "guess"), [(14, 368, 2), (13, 368, 2), (7, 32, 2), (22, 20, 4)]
+)
+@pytest.mark.parametrize("pooled", [False, True])
+def test_every_tile_of_winograd_may_be_the_fastest(
+    tmp_path, monkeypatch, size, channels, pooled, guess, tile
+):
+    """Where the pooling is done on the way out only Winograd will do."""
+    random = np.random.default_rng(2)
+    kernel = random.standard_normal((3, 3, channels, channels), dtype=np.float32)
+    graph = Graph("net")
+    y = graph.input("x", ("N", size, size, channels))
+    y = graph.add(ops.Conv(padding=1), y, name="c", kernel=kernel)
+    graph.output(graph.add(ops.MaxPool(2, 2), y, name="y") if pooled else y)
+    striate.save(graph, tmp_path / "net.h5")
+    used = []
+
+    def answer(graph, shapes, isa):
+        questions = Plan(graph, shapes, isa, 1, PackedWeights()).questions
+        (asked,) = [q for q in questions if q.key.endswith("winograd tile")]
+        assert asked.options in [(guess, 6 - guess), (guess, 6 - guess, 0)]
+        used.append(tile if tile in asked.options else guess)
+        return {asked.key: tile}
+
+    monkeypatch.setattr(tuning, "fastest", answer)
+    x = random.standard_normal((8, size, size, channels), dtype=np.float32)
+    with striate.load(tmp_path / "net.h5", tune=True) as model:
+        names = algorithms(model, x)
+        (want,) = graph.reference({"x": x.astype(np.float64)}).values()
+        np.testing.assert_allclose(model(x), want, atol=ACCURACY * abs(want).max())
+    wanted = f"F({used[0]}x{used[0]})" if used[0] else "taps gemm"
+    assert any(wanted in name for name in names)
+
+
 def test_the_guesses_stay_if_the_whole_is_not_faster(trials):
     trials(lambda number: 0.5**number if number < 8 else 1.0)
     found = fastest(net(), {"image": X.shape}, striate.kernels.ISA)

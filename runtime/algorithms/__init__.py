@@ -4,7 +4,7 @@ from .depthwise import depthwise, suits_depthwise
 from .matrix_product import matrix_product
 from .moves import Moves
 from .narrow import narrow, suits_narrow
-from .winograd import winograd, winograd_halo, winograd_tile
+from .winograd import winograd, winograd_halo, winograd_others, winograd_tile
 
 __all__ = [
     "Moves",
@@ -15,5 +15,6 @@ __all__ = [
     "suits_narrow",
     "winograd",
     "winograd_halo",
+    "winograd_others",
     "winograd_tile",
 ]

@@ -91,6 +91,14 @@ def winograd_tile(out: Spec, kernel: Spec, stride: int) -> int:
     return 2 if small >= LEAST_TILES else 0
 
 
+def winograd_others(tile: int, stride: int) -> tuple[int, ...]:
+    """Return the tiles that might do as well; how well depends on the machine.
+
+    The larger one multiplies less and reads more.
+    """
+    return (6 - tile,) if stride == 1 else ()
+
+
 def winograd_halo(
     tile: int, stride: int, x: Spec, counts: Shape, depth: int, padding: Padding
 ) -> Halo:

@@ -18,6 +18,7 @@ from ..algorithms import (
     suits_narrow,
     winograd,
     winograd_halo,
+    winograd_others,
     winograd_tile,
 )
 from ..spec import Array, Shape, Spec, shape_text
@@ -125,7 +126,8 @@ class Conv(Op):
         tile = self.winograd_tile(x, kernel)
         if tile:
             depth = math.prod(kernel.shape[:-4])
-            return winograd_halo(tile, stride[-1], x, counts, depth, padding)
+            most = max((tile, *winograd_others(tile, stride[-1])))
+            return winograd_halo(most, stride[-1], x, counts, depth, padding)
         return (
             (0, 0),
             *(
@@ -155,11 +157,11 @@ class Conv(Op):
         """Choose the algorithm."""
         tile = self.winograd_tile(x.spec, Spec(kernel.shape))
         if tile:
-            smaller = (2,) if epilogue.halved else (2, 0)
-            others = [each for each in smaller if each < tile]
-            tile = low.choose("winograd tile", (tile, *others))
-        if tile:
             _, stride, padding = self._geometry(x.spec, Spec(kernel.shape))
+            others = winograd_others(tile, stride[-1])
+            none = () if epilogue.halved else (0,)
+            tile = low.choose("winograd tile", (tile, *others, *none))
+        if tile:
             return [
                 winograd(low, tile, stride[-1], out, x, kernel, bias, padding, epilogue)
             ]
