@@ -21,7 +21,7 @@ from step cimport bound, share
 
 cdef enum:
     STRIP = 16
-    SHORT = 256
+    SHORT = 1 << 17             # floats; up to here memcpy is slower where ends are aligned differently
 
 
 cdef struct Copy:
