@@ -7,39 +7,33 @@
 from activation cimport (
     GELU, HARD_SIGMOID, HARD_SWISH, LEAKY, SIGMOID, SILU, TANH, activate,
 )
-from simd cimport vec
+from simd cimport LANES, store, vec
+
+
+cdef inline void activate_all(
+    const int code, float alpha, float beta, const vec* x, int rows, int vectors, float* y,
+    Py_ssize_t dy,
+) noexcept nogil:
+    cdef int i, j
+    for i in range(rows):
+        for j in range(vectors):
+            store(y + i * dy + j * LANES, activate(code, alpha, beta, x[i * vectors + j]))
 
 
 cdef void activate_each(
-    int code, float alpha, float beta, vec* x, int count
+    int code, float alpha, float beta, const vec* x, int rows, int vectors, float* y,
+    Py_ssize_t dy,
 ) noexcept nogil:
-    """Replace `count` vectors by the function `code` of them.
+    """Write the function `code` of rows of vectors, which lie `dy` apart in y.
 
     The functions that networks use most have a loop of their own: without a choice for
     every vector the processor works on several at once.
     """
-    cdef int i
-    if code == SILU:
-        for i in range(count):
-            x[i] = activate(SILU, alpha, beta, x[i])
-    elif code == HARD_SWISH:
-        for i in range(count):
-            x[i] = activate(HARD_SWISH, alpha, beta, x[i])
-    elif code == SIGMOID:
-        for i in range(count):
-            x[i] = activate(SIGMOID, alpha, beta, x[i])
-    elif code == TANH:
-        for i in range(count):
-            x[i] = activate(TANH, alpha, beta, x[i])
-    elif code == LEAKY:
-        for i in range(count):
-            x[i] = activate(LEAKY, alpha, beta, x[i])
-    elif code == HARD_SIGMOID:
-        for i in range(count):
-            x[i] = activate(HARD_SIGMOID, alpha, beta, x[i])
-    elif code == GELU:
-        for i in range(count):
-            x[i] = activate(GELU, alpha, beta, x[i])
-    else:
-        for i in range(count):
-            x[i] = activate(code, alpha, beta, x[i])
+    if code == SILU: activate_all(SILU, alpha, beta, x, rows, vectors, y, dy)
+    elif code == HARD_SWISH: activate_all(HARD_SWISH, alpha, beta, x, rows, vectors, y, dy)
+    elif code == SIGMOID: activate_all(SIGMOID, alpha, beta, x, rows, vectors, y, dy)
+    elif code == TANH: activate_all(TANH, alpha, beta, x, rows, vectors, y, dy)
+    elif code == LEAKY: activate_all(LEAKY, alpha, beta, x, rows, vectors, y, dy)
+    elif code == HARD_SIGMOID: activate_all(HARD_SIGMOID, alpha, beta, x, rows, vectors, y, dy)
+    elif code == GELU: activate_all(GELU, alpha, beta, x, rows, vectors, y, dy)
+    else: activate_all(code, alpha, beta, x, rows, vectors, y, dy)

@@ -127,7 +127,10 @@ cdef inline void tile(
     else:
         for i in range(pixels):
             sums[i] = acc[i]
-        activate_each(g.code, g.alpha, g.beta, sums, pixels)
+        if whole:
+            activate_each(g.code, g.alpha, g.beta, sums, pixels, 1, y, g.y[3])
+            return
+        activate_each(g.code, g.alpha, g.beta, sums, 1, pixels, <float*>sums, 0)
         for i in range(pixels):
             acc[i] = sums[i]
     for i in range(pixels):

@@ -81,7 +81,7 @@ cdef void finish_tile(
 ) noexcept nogil:
     """Activate and store; the vectors may be partly used."""
     cdef int i
-    activate_each(g.code, g.alpha, g.beta, sums, rows)
+    activate_each(g.code, g.alpha, g.beta, sums, 1, rows, <float*>sums, 0)
     for i in range(rows):
         store_n(t.y + i * g.y[2], sums[i], t.outputs)
 

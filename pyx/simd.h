@@ -180,6 +180,29 @@ static inline vec nearest(vec x) { return (vec)_mm512_roundscale_ps((__m512)x, 8
 static inline vec nearest(vec x) { return (x + 12582912.0f) - 12582912.0f; }
 #endif
 
+/* The multiple n of 1 / STEPS next to x, |x| < 2^18, and 2^(n - floor n). Sixteen powers fit
+ * a register. In a sum of this size the lowest bits of the mantissa are STEPS (n - floor n),
+ * and the permutation looks at no others. */
+#if LANES == 16
+#define STEPS 16
+static const float POWERS[STEPS] = {
+    1,           1.04427373f, 1.09050775f, 1.13878858f, 1.18920708f, 1.24185777f,
+    1.29683959f, 1.35425556f, 1.41421354f, 1.47682619f, 1.54221082f, 1.61049032f,
+    1.68179286f, 1.75625217f, 1.8340081f,  1.91520655f,
+};
+static inline vec nearest_step(vec x, vec *power) {
+    vec sum = x + 12582912.0f / STEPS;
+    *power = permute(load(POWERS), (ivec)sum);
+    return sum - 12582912.0f / STEPS;
+}
+#else
+#define STEPS 1
+static inline vec nearest_step(vec x, vec *power) {
+    *power = splat(1);
+    return nearest(x);
+}
+#endif
+
 /* 2^n for the whole number n next to x, -126 <= x <= 127, and n: in a sum of this size the
  * lowest bits of the mantissa are n + 127. */
 static inline vec nearest_power(vec x, vec *n) {
@@ -194,7 +217,7 @@ static inline vec times_two_to(vec x, vec n) {
     return x * (vec)((i + 127) << 23);
 }
 
-/* x * 2^n for a whole n in -252 .. 254. */
+/* x * 2^floor(n) for a multiple n of 1 / STEPS in -252 .. 254. */
 #if LANES == 16
 static inline vec times_any_two_to(vec x, vec n) {
     return (vec)_mm512_scalef_ps((__m512)x, (__m512)n);

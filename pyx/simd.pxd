@@ -5,6 +5,7 @@ cdef extern from "simd.h" nogil:
     ctypedef int ivec
     enum: LANES
     enum: REGISTERS
+    enum: STEPS
     void prefetch(const float* p) noexcept
     void prefetch_write(float* p) noexcept
     const float* afresh(const float* p) noexcept
@@ -32,6 +33,7 @@ cdef extern from "simd.h" nogil:
     vec larger(vec a, vec b) noexcept
     vec smaller(vec a, vec b) noexcept
     vec nearest(vec x) noexcept
+    vec nearest_step(vec x, vec* power) noexcept
     vec nearest_power(vec x, vec* n) noexcept
     vec times_two_to(vec x, vec n) noexcept
     vec times_any_two_to(vec x, vec n) noexcept

@@ -66,7 +66,7 @@ cdef void finish_tile(vec* sums, int mr, int nr, const Task* t) noexcept nogil:
                     t.r + i * t.dr + j * LANES, n
                 )
     if t.outputs > LANES // 2:
-        activate_each(f.code, f.alpha, f.beta, sums, mr * nr)
+        activate_each(f.code, f.alpha, f.beta, sums, 1, mr * nr, narrow, 0)
         for i in range(mr):
             for j in range(nr):
                 n = <int>min(<Py_ssize_t>LANES, t.outputs - j * LANES)
@@ -75,7 +75,8 @@ cdef void finish_tile(vec* sums, int mr, int nr, const Task* t) noexcept nogil:
     # Few outputs: their rows move together, so that fewer vectors are activated.
     for i in range(mr):
         store(narrow + i * width, sums[i])
-    activate_each(f.code, f.alpha, f.beta, sums, (mr * width + LANES - 1) // LANES)
+    n = (mr * width + LANES - 1) // LANES
+    activate_each(f.code, f.alpha, f.beta, sums, 1, n, narrow, 0)
     for i in range(mr):
         store_part(t.y + i * t.dy, load(narrow + i * width), width)
 
@@ -154,10 +155,9 @@ cdef inline void tile(const int mr, const int nr, const bint paired, const Task*
             for i in range(mr):
                 for j in range(nr):
                     sums[i * nr + j] = acc[i][j]
-            activate_each(t.finish.code, t.finish.alpha, t.finish.beta, sums, mr * nr)
-            for i in range(mr):
-                for j in range(nr):
-                    store(t.y + i * t.dy + j * LANES, sums[i * nr + j])
+            activate_each(
+                t.finish.code, t.finish.alpha, t.finish.beta, sums, mr, nr, t.y, t.dy
+            )
         else:
             for i in range(mr):
                 for j in range(nr):

@@ -238,7 +238,9 @@ cdef inline void output_vector(
             if g.finish.residual and k < pixels:
                 out[k] = out[k] + load_n(r + k * g.r[3], lanes)
         if g.finish.code > CLAMP:
-            activate_each(g.finish.code, g.finish.alpha, g.finish.beta, out, tile)
+            activate_each(
+                g.finish.code, g.finish.alpha, g.finish.beta, out, 1, tile, <float*>out, 0
+            )
         for k in range(tile):
             if g.finish.code <= CLAMP:
                 out[k] = vmin(splat(g.finish.beta), vmax(splat(g.finish.alpha), out[k]))
