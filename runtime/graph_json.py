@@ -19,7 +19,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 
@@ -60,8 +68,7 @@ dumps = partial(
 )
 
 
-@dataclass(frozen=True)
-class QuantisationEntry:
+class QuantisationEntry(NamedTuple):
     """The tensors that say what the whole numbers of another one stand for."""
 
     scale: str
@@ -74,8 +81,7 @@ class QuantisationEntry:
         return tuple(filter(None, (self.scale, self.zero_point)))
 
 
-@dataclass(frozen=True)
-class TensorEntry:
+class TensorEntry(NamedTuple):
     """What the text says of a tensor."""
 
     dtype: str
@@ -633,7 +639,7 @@ def _tensors(
 
 def _given(entry: TensorEntry | QuantisationEntry) -> dict[str, Any]:
     """Return the fields of an entry that say something."""
-    return {k: v for k, v in dataclasses.asdict(entry).items() if v is not None}
+    return {k: v for k, v in entry._asdict().items() if v is not None}
 
 
 def _node(node: Node, versions: Mapping[str, int]) -> dict[str, Any]:

@@ -82,16 +82,14 @@ TREE_LEVELS = [(45, 0, 0), (24, 1, 0), (22, 1, 2), (22, 1, 2)]
 """For each level the most records, and the widths of a pointer's two counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class DataType:
+class DataType(NamedTuple):
     """A number, or a string of `size` bytes."""
 
     name: str
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):
     """A named value in the root group's header."""
 
     dtype: DataType
@@ -99,8 +97,7 @@ class Attribute:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
+class Dataset(NamedTuple):
     """Where a tensor lies in the file and how to read it."""
 
     dtype: DataType

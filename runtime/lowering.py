@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .spec import Array
 from .view import View
@@ -46,8 +45,7 @@ class Lowering(Protocol):
         """Return memory that lives as long as the steps being lowered."""
 
 
-@dataclass(frozen=True)
-class Epilogue:
+class Epilogue(NamedTuple):
     """What follows an operator's sum before it is stored: ``activation(y + residual)``.
 
     Parameters

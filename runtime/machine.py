@@ -16,6 +16,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import SettingError
 
@@ -64,8 +65,7 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" + "s" * (count != 1)
 
 
-@dataclass(frozen=True)
-class Cache:
+class Cache(NamedTuple):
     """A data cache of the first CPU: its level, bytes, and how many CPUs share it."""
 
     level: int

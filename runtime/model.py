@@ -20,7 +20,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import RLock
 from typing import Any
 from weakref import WeakSet
@@ -349,7 +349,7 @@ class Model:
         values = [value for node in self.graph.nodes for value in node.outputs]
         shapes = tuple(array.shape for array in arrays)
         prepared = self._prepared(shapes, tuple(values))
-        prepared.run(arrays, None, self._poison, replace(watch, hook=None))
+        prepared.run(arrays, None, self._poison, watch._replace(hook=None))
 
     def classify(self, picture: Any, top: int = 5) -> list[tuple[str, float]]:
         """Return the most likely classes of a picture, the likeliest first.

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from .lowering import Choice, Epilogue, Option
 from .ops.base import Op
 from .ops.conv import Conv
 from .ops.pool import MaxPool
-from .spec import Array, Shape, Spec, shape_text
+from .spec import Array, Shape, Spec, shape_text, spec_of
 from .step import Step
 from .strips import Layer, find_chains, lower_chain
 from .view import Buffer, Halo, View, contiguous_strides
@@ -42,8 +43,7 @@ MOST_BYTES = 1 << 47
 """What a process can address."""
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One step of a plan and the layer it belongs to."""
 
     layer: str
@@ -53,8 +53,7 @@ class Stage:
     nbytes: int
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """A layer's result, and where it lies once a number of steps are done.
 
     Parameters
@@ -75,8 +74,7 @@ class Value:
     start: int
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """What a layer asked, and among what.
 
     Parameters
@@ -212,6 +210,7 @@ class Plan:
         offsets, arena = memory.place(lifetimes)
         self.lower_bound_bytes = memory.lower_bound(lifetimes)
         base = dict(zip(lives, offsets, strict=True))
+        addresses: dict[Buffer, int] = {}
         inputs = len(self.inputs)
 
         def where(view: View) -> tuple[int, int]:
@@ -220,7 +219,9 @@ class Plan:
             if buffer.source == "arena":
                 return ARENA, base[buffer] + start
             if buffer.array is not None:
-                return ABSOLUTE, buffer.array.ctypes.data + start
+                if buffer not in addresses:
+                    addresses[buffer] = buffer.array.ctypes.data
+                return ABSOLUTE, addresses[buffer] + start
             shift = 1 if buffer.source == "input" else 1 + inputs
             return buffer.index + shift, start
 
@@ -272,6 +273,7 @@ class _Builder:
         self._choices = choices
         self.questions: dict[str, Question] = {}
         self.finished: list[tuple[int, str, View]] = []
+        self._constant_views: dict[int, View] = {}
         self._views: dict[str, View] = {}
         self._padded: dict[tuple[str, Halo], View] = {}
         self._targets: dict[str, tuple[Node, int]] = {}
@@ -301,9 +303,12 @@ class _Builder:
         return kernels.load(family, self.isa)
 
     def constant(self, array: Array) -> View:
-        self.constants.append(array)
-        buffer = Buffer(array.nbytes, "constant", array=array)
-        return _dense(buffer, Spec(array.shape, str(array.dtype)))
+        view = self._constant_views.get(id(array))
+        if view is None:
+            self.constants.append(array)
+            buffer = Buffer(array.nbytes, "constant", array=array)
+            view = self._constant_views[id(array)] = _dense(buffer, spec_of(array))
+        return view
 
     def packed(self, array: Array, tag: object, pack: Callable[[], Array]) -> View:
         return self.constant(self._packed.get(array, tag, pack))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .view import View
 
@@ -10,8 +10,7 @@ Kernel = tuple[int, bytes]
 """What a kernel module returns: a C function's address and its geometry block."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A kernel and the tensors it works on; the first is the one it writes.
 
     Parameters

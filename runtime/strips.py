@@ -120,7 +120,7 @@ class Layer:
         around = (padding, self.window.padding[1])
         if isinstance(self.op, MaxPool):
             return replace(self.op, padding=around).lower(low, out, x)
-        epilogue = replace(self.epilogue, residual=residual, halved=halved)
+        epilogue = self.epilogue._replace(residual=residual, halved=halved)
         op = replace(self.op, padding=around)
         kernel, *bias = self.params
         return op.lower(low, out, x, kernel, bias[0] if bias else None, epilogue)

@@ -89,12 +89,8 @@ class View:
         strides[axis] *= step
         halo[axis] = (0, 0)
         offset = self.offset + start * self.strides[axis]
-        return replace(
-            self,
-            shape=tuple(shape),
-            strides=tuple(strides),
-            offset=offset,
-            halo=tuple(halo),
+        return View(
+            self.buffer, tuple(shape), tuple(strides), offset, self.dtype, tuple(halo)
         )
 
     def transpose(self, axes: Sequence[int]) -> View:

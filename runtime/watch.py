@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,7 @@ Hook = Callable[[str, Array], object]
 """Called with the name and a copy of every layer's value as a run computes it."""
 
 
-@dataclass(frozen=True)
-class Watch:
+class Watch(NamedTuple):
     """What a caller wants between the steps of a run.
 
     Parameters

@@ -135,7 +135,7 @@ def _show_machine(as_json: bool) -> None:
         "architecture": platform.machine(),
         "instruction_sets": kernels.SUPPORTED,
         "instruction_set": kernels.ISA,
-        "caches": [dataclasses.asdict(cache) for cache in machine.caches()],
+        "caches": [cache._asdict() for cache in machine.caches()],
         "threads": threads.count,
         "threads_reason": threads.reason,
         "environment": {k: v for k, v in os.environ.items() if k[:8] == "STRIATE_"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..lowering import Epilogue
 from ..view import View
@@ -10,8 +10,7 @@ from ..view import View
 Four = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
-class Moves:
+class Moves(NamedTuple):
     """How far input, output and residual move along four axes of output positions."""
 
     size: Four

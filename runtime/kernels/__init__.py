@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from threading import RLock
@@ -53,6 +54,7 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+@cache
 def load(family: str, isa: str = ISA) -> ModuleType:
     """Return the module of kernel `family` (a file of ``pyx/``) built for `isa`.
 

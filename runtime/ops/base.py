@@ -14,7 +14,7 @@ from ..errors import GraphError, ShapeError
 from ..lowering import NOTHING as NOTHING
 from ..lowering import Epilogue as Epilogue
 from ..lowering import Lowering as Lowering
-from ..spec import Shape, Spec, shape_text
+from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import Halo, View
 from ..window import Window, checked_padding, checked_sizes
@@ -101,6 +101,29 @@ class Op:
         """Return the sliding window over the first input; None for other operators."""
         return None
 
+    def scaled(self, kernel: Array, scale: Array) -> Any:
+        """Return the kernel that makes every output `scale` times as large.
+
+        Layers that multiply by a kernel and add a bias have this of their own.
+
+        Parameters
+        ----------
+        kernel : Array
+            The operand of that name.
+        scale : Array
+            Of each output channel, float64.
+
+        Returns
+        -------
+        Array or ScaledKernel
+            The latter where `lower` reads nothing of it but its shape before packing.
+        """
+        raise NotImplementedError
+
+    def changes_nothing(self, x: Spec) -> bool:
+        """Return whether the output is the input, whatever its numbers are."""
+        return False
+
     def attributes(self) -> dict[str, Any]:
         """Return the fields as a model file stores them."""
         return dataclasses.asdict(cast(Any, self))
@@ -136,10 +159,7 @@ def _frozen(value: Any) -> Any:
 
 def operand_names(kind: type[Op]) -> tuple[str, ...]:
     """Return the names of an operator's operands; a variadic one starts with ``*``."""
-    return tuple(
-        "*" + p.name if p.kind is inspect.Parameter.VAR_POSITIONAL else p.name
-        for p in _operands(kind.infer)
-    )
+    return _names(kind.infer)
 
 
 def required_operands(kind: type[Op]) -> tuple[str, ...]:
@@ -149,6 +169,14 @@ def required_operands(kind: type[Op]) -> tuple[str, ...]:
         for p in _operands(kind.infer)
         if p.default is inspect.Parameter.empty
         and p.kind is not inspect.Parameter.VAR_POSITIONAL
+    )
+
+
+@cache
+def _names(infer: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(
+        "*" + p.name if p.kind is inspect.Parameter.VAR_POSITIONAL else p.name
+        for p in _operands(infer)
     )
 
 
@@ -216,19 +244,17 @@ def require(condition: bool, message: str) -> None:
 
 def require_bias(name: str, bias: Spec | None, outputs: int) -> None:
     """Raise `ShapeError` unless a bias is left out or has a number for each output."""
-    require(
-        bias is None or bias.shape == (outputs,),
-        f"{name}: bias {shape_text(bias.shape) if bias else ''}, wanted ({outputs},)",
-    )
+    if bias is not None and bias.shape != (outputs,):
+        raise ShapeError(f"{name}: bias {shape_text(bias.shape)}, wanted ({outputs},)")
 
 
 def require_image(name: str, x: Spec) -> None:
     """Raise `ShapeError` unless `x` is (N, spatial..., C) with one to three axes."""
-    require(
-        3 <= x.rank <= 5 and 0 not in x.shape,
-        f"{name} wants a non-empty (N, L, C), (N, H, W, C) or (N, D, H, W, C), "
-        f"found {shape_text(x.shape)}",
-    )
+    if not 3 <= x.rank <= 5 or 0 in x.shape:
+        raise ShapeError(
+            f"{name} wants a non-empty (N, L, C), (N, H, W, C) or (N, D, H, W, C), "
+            f"found {shape_text(x.shape)}"
+        )
 
 
 def normal_axis(axis: int, rank: int, name: str) -> int:

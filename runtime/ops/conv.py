@@ -21,6 +21,8 @@ from ..algorithms import (
     winograd_others,
     winograd_tile,
 )
+from ..errors import ShapeError
+from ..scaled_kernel import ScaledKernel
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import Halo, View
@@ -38,7 +40,6 @@ from .base import (
     Op,
     checked_window,
     per_axis,
-    require,
     require_bias,
     require_image,
 )
@@ -82,15 +83,17 @@ class Conv(Op):
         """Return (N, windows along each axis..., M)."""
         require_image("Conv", x)
         inner, out = kernel.shape[-2:] if kernel.rank == x.rank else (0, 0)
-        require(
-            kernel.rank == x.rank
-            and 0 not in kernel.shape
-            and inner * self.groups == x.shape[-1]
-            and out % self.groups == 0,
-            f"Conv with {self.groups} groups: kernel {shape_text(kernel.shape)} does "
-            f"not fit the input {shape_text(x.shape)}; wanted (spatial..., "
-            f"{x.shape[-1]}/{self.groups}, a multiple of {self.groups})",
-        )
+        if (
+            kernel.rank != x.rank
+            or 0 in kernel.shape
+            or inner * self.groups != x.shape[-1]
+            or out % self.groups != 0
+        ):
+            raise ShapeError(
+                f"Conv with {self.groups} groups: kernel {shape_text(kernel.shape)} "
+                f"does not fit the input {shape_text(x.shape)}; wanted (spatial..., "
+                f"{x.shape[-1]}/{self.groups}, a multiple of {self.groups})"
+            )
         require_bias("Conv", bias, out)
         span, stride, padding = self._geometry(x, kernel)
         return Spec((x.shape[0], *output_size(x.spatial, span, stride, padding), out))
@@ -198,6 +201,10 @@ class Conv(Op):
                 low, moves, out, x, kernel, bias, taps, run, self.groups, epilogue
             )
         ]
+
+    def scaled(self, kernel: Array, scale: Array) -> ScaledKernel:
+        """Return the product, for whoever packs it to compute."""
+        return ScaledKernel(kernel, scale)
 
     def window(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Window:
         """Return the kernel's size, the stride, the dilation and the padding."""

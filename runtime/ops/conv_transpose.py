@@ -141,6 +141,16 @@ class ConvTranspose(Op):
         """Return input elements times products of each."""
         return x.size * math.prod(kernel.shape[:-1])
 
+    def scaled(self, kernel: Array, scale: Array) -> Array:
+        """Return the product, rounded once.
+
+        The outputs are on the last axis but one, those of every group over one another.
+        """
+        columns = scale.reshape(self.groups, -1).T
+        across = np.repeat(columns, kernel.shape[-1] // self.groups, axis=1)
+        product: Array = (kernel * across).astype(np.float32)
+        return product
+
     def lower(
         self,
         low: Lowering,
@@ -173,12 +183,12 @@ class ConvTranspose(Op):
             key = (self, width, *(phase.first for phase in phases))
             place = _places(out, phases, width)
             if residual is not None:
-                epilogue = replace(epilogue, residual=_places(residual, phases, width))
+                epilogue = epilogue._replace(residual=_places(residual, phases, width))
             step = self._convolution(
                 Part(low, key, made), place, x, part, wide, phases, epilogue
             )
-            steps.append(replace(step, together=True))
-        return [*steps[:-1], replace(steps[-1], together=False)]
+            steps.append(step._replace(together=True))
+        return [*steps[:-1], steps[-1]._replace(together=False)]
 
     def window(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Window | None:
         """Return the window of the convolution it is, if every stride is one."""

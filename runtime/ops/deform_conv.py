@@ -151,6 +151,11 @@ class DeformConv(Op):
         """Return output elements times products in each."""
         return out.size * math.prod(kernel.shape[:-1])
 
+    def scaled(self, kernel: Array, scale: Array) -> Array:
+        """Return the product, rounded once."""
+        product: Array = (kernel * scale).astype(np.float32)
+        return product
+
     def lower(
         self,
         low: Lowering,
@@ -185,7 +190,7 @@ class DeformConv(Op):
             source = image.slice(0, i, images)
             ending = epilogue
             if epilogue.residual is not None:
-                ending = replace(epilogue, residual=_rows(epilogue.residual, chunk))
+                ending = epilogue._replace(residual=_rows(epilogue.residual, chunk))
             offsets, scales = _rows(moved, chunk), _rows(scale, chunk)
             read = replace(
                 scratch,

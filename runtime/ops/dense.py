@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..algorithms import Moves, matrix_product
+from ..scaled_kernel import ScaledKernel
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -47,6 +48,10 @@ class Dense(Op):
     ) -> int:
         """Return output elements times products in each."""
         return out.size * kernel.shape[0]
+
+    def scaled(self, kernel: Array, scale: Array) -> ScaledKernel:
+        """Return the product, for whoever packs it to compute."""
+        return ScaledKernel(kernel, scale)
 
     def lower(
         self,

@@ -79,6 +79,11 @@ class _Unshared(Op, abstract=True):
         """Return output elements times products in each."""
         return out.size * math.prod(kernel.shape[x.rank - 2 : -1])
 
+    def scaled(self, kernel: Array, scale: Array) -> Array:
+        """Return the product, rounded once."""
+        product: Array = (kernel * scale).astype(np.float32)
+        return product
+
     def window(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Window:
         """Return the kernel's size, the stride, the dilation and the padding."""
         rank = x.rank - 2
@@ -338,7 +343,7 @@ class TiledConv(_Unshared):
             self._tile(low, out, x, kernel, bias, tile, epilogue)
             for tile in np.ndindex(*used)
         ]
-        return [*(replace(s, together=True) for s in steps[:-1]), steps[-1]]
+        return [*(s._replace(together=True) for s in steps[:-1]), steps[-1]]
 
     def _tile(
         self,
@@ -366,7 +371,7 @@ class TiledConv(_Unshared):
             out = out.slice(axis, at, count, t)
             if epilogue.residual is not None:
                 residual = epilogue.residual.slice(axis, at, count, t)
-                epilogue = replace(epilogue, residual=residual)
+                epilogue = epilogue._replace(residual=residual)
             moving.append(t * s * x.strides[axis])
             offset = source.offset + at * s * x.strides[axis]
             source = replace(source, offset=offset)

@@ -74,6 +74,10 @@ class Reshape(_Reshaping):
         require(product(tuple(shape)) == x.size and -1 not in shape, message)
         return Spec(tuple(shape), x.dtype)
 
+    def changes_nothing(self, x: Spec) -> bool:
+        """Return whether every size is kept."""
+        return self.shape == (0,) * x.rank
+
 
 class Flatten(_Reshaping):
     """Put all axes but the first in one: (N, ...) to (N, rest)."""

@@ -45,6 +45,10 @@ class Transpose(Op):
         """Return the transposed array."""
         return np.transpose(x, self.axes)
 
+    def changes_nothing(self, x: Spec) -> bool:
+        """Return whether the axes stay in order."""
+        return list(self.axes) == sorted(self.axes)
+
     def view(self, x: View) -> View | None:
         """Return the input transposed, or None if its last axis would not be dense."""
         view = x.transpose(self.axes)

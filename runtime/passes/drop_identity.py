@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..graph import Graph, Node
-from ..ops import Identity, Relu, Reshape, Transpose
+from ..ops import Relu
 from ..spec import Spec
 
 
@@ -47,8 +47,4 @@ def _changes_nothing(
             and isinstance(before.op, Relu)
             and before.activation is None
         )
-    return (
-        isinstance(op, Identity)
-        or (isinstance(op, Transpose) and list(op.axes) == sorted(op.axes))
-        or (isinstance(op, Reshape) and op.shape == (0,) * specs[node.inputs[0]].rank)
-    )
+    return op.changes_nothing(specs[node.inputs[0]])

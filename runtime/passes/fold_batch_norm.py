@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from ..graph import Graph, Node
-from ..ops import (
-    BatchNorm,
-    Conv,
-    ConvTranspose,
-    DeformConv,
-    Dense,
-    LocallyConnected,
-    TiledConv,
-)
-from ..scaled_kernel import ScaledKernel
+from ..ops import BatchNorm, Op
 from ..spec import Array
-
-WEIGHTED = (Conv, ConvTranspose, DeformConv, Dense, LocallyConnected, TiledConv)
-"""Layers that multiply by a kernel and add a bias."""
-
-PACKED = (Conv, Dense)
-"""Those of them that read nothing of a kernel but its shape before they pack it."""
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
@@ -47,7 +31,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
                 kept[place], added = _folded(graph, layer, node)
                 weights.update(added)
                 continue
-        if isinstance(node.op, WEIGHTED):
+        if type(node.op).scaled is not Op.scaled:
             at[node.outputs[0]] = len(kept)
         kept.append(node)
     return graph.with_nodes(kept, weights)
@@ -63,27 +47,10 @@ def _folded(graph: Graph, layer: Node, norm: Node) -> tuple[Node, dict[str, Arra
     kernel = graph.params[layer.params["kernel"]]
     tensor = layer.params.get("bias")
     bias = graph.params[tensor] if tensor else 0.0
-    scaled: Any
-    if isinstance(layer.op, PACKED):
-        scaled = ScaledKernel(kernel, scale)
-    else:
-        scaled = (kernel * _across(scale, layer, kernel)).astype(np.float32)
     added = {
-        f"{norm.name}/kernel": scaled,
+        f"{norm.name}/kernel": layer.op.scaled(kernel, scale),
         f"{norm.name}/bias": ((bias - mean) * scale + beta).astype(np.float32),
     }
     params = {name.rpartition("/")[2]: name for name in added}
     folded = replace(layer, params={**layer.params, **params}, outputs=norm.outputs)
     return folded, added
-
-
-def _across(scale: Array, layer: Node, kernel: Array) -> Array:
-    """Return the scale of each output so that it broadcasts to the kernel.
-
-    A `ConvTranspose` has its outputs on the last axis but one, those of every group
-    over one another.
-    """
-    if not isinstance(layer.op, ConvTranspose):
-        return scale
-    columns = scale.reshape(layer.op.groups, -1).T
-    return np.repeat(columns, kernel.shape[-1] // layer.op.groups, axis=1)
