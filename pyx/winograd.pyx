@@ -544,8 +544,8 @@ def scratch_elements(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t depth,
     return scratch(&g)
 
 
-cdef void pack_vector(
-    const Geometry* g, const float* k, const double* scale, Py_ssize_t tap, int lanes,
+cdef inline void pack_vector(
+    const int points, const float* k, const double* scale, Py_ssize_t tap, int lanes,
     const double* m, float* out, const Py_ssize_t* to,
 ) noexcept nogil:
     """Write G k G^T for one input channel and up to LANES outputs, in float64.
@@ -553,29 +553,43 @@ cdef void pack_vector(
     Each output's kernel is multiplied by its scale. The value at place i is written
     `to[i]` behind `out`.
     """
+    cdef float given[LANES]
     cdef double w[9][LANES]
     cdef double half[3 * MOST_POINTS][LANES]
-    cdef int size = <int>g.points
     cdef int i, j, n
     cdef float* u
     for i in range(9):
+        store(given, load_n(k + i * tap, lanes))
         for n in range(LANES):
-            w[i][n] = k[i * tap + n] * scale[n] if n < lanes else 0
-    for i in range(size):
+            w[i][n] = given[n] * scale[n]
+    for i in range(points):
         for j in range(3):
             for n in range(LANES):
                 half[3 * i + j][n] = (
                     m[3 * i] * w[j][n] + m[3 * i + 1] * w[3 + j][n]
                     + m[3 * i + 2] * w[6 + j][n]
                 )
-    for i in range(size):
-        for j in range(size):
-            u = out + to[i * size + j]
+    for i in range(points):
+        for j in range(points):
+            u = out + to[i * points + j]
             for n in range(LANES):
                 u[n] = <float>(
                     half[3 * i][n] * m[3 * j] + half[3 * i + 1][n] * m[3 * j + 1]
                     + half[3 * i + 2][n] * m[3 * j + 2]
                 )
+
+
+cdef void pack_channel(
+    const Geometry* g, const float* k, const double* scale, Py_ssize_t tap, int lanes,
+    const double* m, float* out, const Py_ssize_t* to,
+) noexcept nogil:
+    """Write G k G^T; the parameters are those of `pack_vector`."""
+    if g.points == 6:
+        pack_vector(6, k, scale, tap, lanes, m, out, to)
+    elif g.points == 5:
+        pack_vector(5, k, scale, tap, lanes, m, out, to)
+    else:
+        pack_vector(4, k, scale, tap, lanes, m, out, to)
 
 
 def pack_weights(const float[:, :, :, :, ::1] kernel, const double[::1] scale,
@@ -602,13 +616,19 @@ def pack_weights(const float[:, :, :, :, ::1] kernel, const double[::1] scale,
     cdef Py_ssize_t vectors = (outputs + LANES - 1) // LANES
     cdef Py_ssize_t tap[MOST_TAPS]
     cdef Py_ssize_t to[MOST_POINTS * MOST_POINTS]
+    cdef double scales[MOST_VECTORS * LANES]
     cdef Py_ssize_t plane, block, start, width, vector, c, place, taps, t, before
+    if not 0 < nr <= MOST_VECTORS:
+        raise ValueError(f"no register tile of {nr} vectors")
     set_tile(&g, tile, stride, 1)
     g.channels = LANES
     with nogil:
         for block in range((vectors + nr - 1) // nr):
             start = block * nr
             width = min(<Py_ssize_t>nr, vectors - start)
+            for t in range(width * LANES):
+                c = start * LANES + t
+                scales[t] = scale[c] if c < outputs else 0
             for plane in range(depth):
                 before = 0
                 for place in range(g.sums * g.sums):
@@ -621,9 +641,9 @@ def pack_weights(const float[:, :, :, :, ::1] kernel, const double[::1] scale,
                     before += taps
                 for c in range(channels):
                     for vector in range(width):
-                        pack_vector(
+                        pack_channel(
                             &g, &kernel[plane, 0, 0, c, (start + vector) * LANES],
-                            &scale[(start + vector) * LANES], channels * outputs,
+                            &scales[vector * LANES], channels * outputs,
                             <int>min(
                                 <Py_ssize_t>LANES, outputs - (start + vector) * LANES
                             ),
