@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from .spec import Array, Shape, Spec
-
-LARGE_PAGE = 1 << 21
-"""Bytes of a large page."""
 
 Halo = tuple[tuple[int, int], ...]
 """How many zero elements lie before and after each axis."""
@@ -157,27 +152,3 @@ def _reshaped_strides(
         stride *= new[axis]
         left //= new[axis]
     return tuple(result) if left == 1 and not runs else None
-
-
-def aligned_zeros(elements: int, dtype: str = "float32") -> Array:
-    """Return a flat array of zeros that begins on a cache line."""
-    nbytes = elements * np.dtype(dtype).itemsize
-    if nbytes >= LARGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        return np.frombuffer(_large_pages(nbytes), dtype)
-    raw = np.zeros(nbytes + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + nbytes].view(dtype)
-
-
-def _large_pages(nbytes: int) -> mmap.mmap:
-    """Return memory whose pages are large where the system has such.
-
-    A first touch of each small page would take longer than filling it.
-    """
-    try:
-        memory = mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:
-        raise MemoryError(f"no memory for {nbytes} bytes") from error
-    with suppress(OSError):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory

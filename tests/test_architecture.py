@@ -15,7 +15,7 @@ LAYERS = [
     {"errors"},
     {"spec"},
     {"image", "kernels", "machine", "quantisation", "scaled_kernel", "window"},
-    {"view"},
+    {"pages", "view"},
     {"step"},
     {"lowering"},
     {"algorithms"},

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..lowering import Epilogue, Lowering
+from ..pages import aligned_zeros
 from ..spec import Array
 from ..step import Step
-from ..view import View, aligned_zeros
+from ..view import View
 from .moves import Moves, finish, fused
 from .narrow import LEAST_LANES
 

@@ -9,10 +9,11 @@ from types import MappingProxyType, ModuleType
 import numpy as np
 
 from ..lowering import Epilogue, Lowering
+from ..pages import aligned_zeros
 from ..scaled_kernel import factors
 from ..spec import Array
 from ..step import Step
-from ..view import View, aligned_zeros
+from ..view import View
 from .moves import Moves, finish, fused
 
 MOST_VECTORS = 4

@@ -8,9 +8,10 @@ import math
 import numpy as np
 
 from ..lowering import Epilogue, Lowering
+from ..pages import aligned_zeros
 from ..spec import Array, Shape
 from ..step import Step
-from ..view import View, aligned_zeros
+from ..view import View
 from .moves import finish, fused
 
 LEAST_GAIN = 1.25

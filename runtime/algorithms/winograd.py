@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from ..lowering import Epilogue, Lowering
+from ..pages import aligned_zeros
 from ..scaled_kernel import factors
 from ..spec import Array, Shape, Spec
 from ..step import Step
-from ..view import Halo, View, aligned_zeros
+from ..view import Halo, View
 from .matrix_product import chosen_tile
 from .moves import finish, fused
 

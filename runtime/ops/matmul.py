@@ -9,9 +9,10 @@ import numpy as np
 
 from ..algorithms.matrix_product import best_tile
 from ..errors import ShapeError
+from ..pages import aligned_zeros
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
-from ..view import View, aligned_zeros, contiguous_strides
+from ..view import View, contiguous_strides
 from .activation import as_view, require_float32
 from .base import NOTHING, Epilogue, Lowering, Op, require
 from .identity import copy_step, scratch_tensor
