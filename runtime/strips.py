@@ -370,15 +370,26 @@ class _Strip:
                 steps.append(self._copy(view.slice(1, at, count), moved))
             new = max(low, low - top + kept)
         fresh = rows(new, high)
-        halo = ((0, 0), (0 if follows else top, bottom), (left, right), (0, 0))
-        if isinstance(after.op, Conv) and any(sum(pair) for pair in halo):
-            kernel = self.low.load("copy").border(fresh.shape, fresh.strides, halo)
-            steps.append(Step(kernel, (fresh,), "border"))
+        if isinstance(after.op, Conv):
+            if not follows:
+                steps += self._zeros(view.slice(2, left, pixels), 2, (left, right))
+            steps += self._zeros(fresh, 1, (0 if follows else top, bottom))
         if high > new:
             start, stop, padding = layer.rows_inside(new, high)
             x = self.x.slice(1, start, stop - start)
             steps += layer.lower(self.low, fresh, x, padding)
         return rows(low, high)
+
+    def _zeros(self, x: View, axis: int, counts: tuple[int, int]) -> list[Step]:
+        """Return the step that writes zeros before and after `x`; none for none.
+
+        No strip writes over those beside the rows, so the first one's serve the others.
+        """
+        if counts == (0, 0):
+            return []
+        halo = tuple(counts if a == axis else (0, 0) for a in range(x.rank))
+        kernel = self.low.load("copy").border(x.shape, x.strides, halo)
+        return [Step(kernel, (x,), "border")]
 
     def _copy(self, out: View, x: View) -> Step:
         kernel = self.low.load("copy").copy(out.shape, out.strides, x.strides, 4)
