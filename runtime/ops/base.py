@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, cast
 
+import numpy as np
+
 from ..errors import GraphError, ShapeError
 from ..lowering import NOTHING as NOTHING
 from ..lowering import Epilogue as Epilogue
@@ -44,6 +46,8 @@ class Op:
     """
     weights: ClassVar[tuple[str, ...]] = ()
     """Operands that must be weights, because `lower` packs them."""
+    linear: ClassVar[bool] = False
+    """Whether the result is a product with `kernel`, to which `bias` is added."""
 
     def __init_subclass__(cls, abstract: bool = False) -> None:
         if not abstract:
@@ -102,9 +106,7 @@ class Op:
         return None
 
     def scaled(self, kernel: Array, scale: Array) -> Any:
-        """Return the kernel that makes every output `scale` times as large.
-
-        Layers that multiply by a kernel and add a bias have this of their own.
+        """Return the kernel for outputs `scale` times as large; for `linear` operators.
 
         Parameters
         ----------
@@ -118,7 +120,7 @@ class Op:
         Array or ScaledKernel
             The latter where `lower` reads nothing of it but its shape before packing.
         """
-        raise NotImplementedError
+        return (kernel * scale).astype(np.float32)
 
     def changes_nothing(self, x: Spec) -> bool:
         """Return whether the output is the input, whatever its numbers are."""

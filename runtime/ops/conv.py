@@ -74,6 +74,7 @@ class Conv(Op):
 
     fuses: ClassVar[bool] = True
     weights: ClassVar[tuple[str, ...]] = ("kernel", "bias")
+    linear: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""

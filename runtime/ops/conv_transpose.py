@@ -70,6 +70,7 @@ class ConvTranspose(Op):
 
     fuses: ClassVar[bool] = True
     weights: ClassVar[tuple[str, ...]] = ("kernel", "bias")
+    linear: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
@@ -142,13 +143,10 @@ class ConvTranspose(Op):
         return x.size * math.prod(kernel.shape[:-1])
 
     def scaled(self, kernel: Array, scale: Array) -> Array:
-        """Return the product, rounded once.
-
-        The outputs are on the last axis but one, those of every group over one another.
-        """
+        """Return the product; a group's outputs are on the last axis but one."""
         columns = scale.reshape(self.groups, -1).T
         across = np.repeat(columns, kernel.shape[-1] // self.groups, axis=1)
-        product: Array = (kernel * across).astype(np.float32)
+        product: Array = super().scaled(kernel, across)
         return product
 
     def lower(

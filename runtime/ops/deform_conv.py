@@ -72,6 +72,7 @@ class DeformConv(Op):
 
     fuses: ClassVar[bool] = True
     weights: ClassVar[tuple[str, ...]] = ("kernel", "bias")
+    linear: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the fields; raise `ValueError` on one that makes no sense."""
@@ -150,11 +151,6 @@ class DeformConv(Op):
     ) -> int:
         """Return output elements times products in each."""
         return out.size * math.prod(kernel.shape[:-1])
-
-    def scaled(self, kernel: Array, scale: Array) -> Array:
-        """Return the product, rounded once."""
-        product: Array = (kernel * scale).astype(np.float32)
-        return product
 
     def lower(
         self,

@@ -23,6 +23,7 @@ class Dense(Op):
 
     fuses: ClassVar[bool] = True
     weights: ClassVar[tuple[str, ...]] = ("kernel", "bias")
+    linear: ClassVar[bool] = True
 
     def infer(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Spec:
         """Return (..., M)."""

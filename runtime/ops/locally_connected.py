@@ -52,6 +52,7 @@ class _Unshared(Op, abstract=True):
 
     fuses: ClassVar[bool] = True
     weights: ClassVar[tuple[str, ...]] = ("kernel", "bias")
+    linear: ClassVar[bool] = True
 
     def halo(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Halo:
         """Return the padding that windows really reach into."""
@@ -78,11 +79,6 @@ class _Unshared(Op, abstract=True):
     ) -> int:
         """Return output elements times products in each."""
         return out.size * math.prod(kernel.shape[x.rank - 2 : -1])
-
-    def scaled(self, kernel: Array, scale: Array) -> Array:
-        """Return the product, rounded once."""
-        product: Array = (kernel * scale).astype(np.float32)
-        return product
 
     def window(self, x: Spec, kernel: Spec, bias: Spec | None = None) -> Window:
         """Return the kernel's size, the stride, the dilation and the padding."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..graph import Graph, Node
-from ..ops import BatchNorm, Op
+from ..ops import BatchNorm
 from ..spec import Array
 
 
@@ -31,7 +31,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
                 kept[place], added = _folded(graph, layer, node)
                 weights.update(added)
                 continue
-        if type(node.op).scaled is not Op.scaled:
+        if node.op.linear:
             at[node.outputs[0]] = len(kept)
         kept.append(node)
     return graph.with_nodes(kept, weights)
