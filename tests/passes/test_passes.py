@@ -259,9 +259,10 @@ def test_identities_go():
     x = graph.add(ops.Reshape((0, 0, 0, 0)), x)
     x = graph.add(ops.Relu(), graph.add(ops.Relu(), x))
     x = graph.add(ops.Transpose((0, 2, 1, 3)), x)
-    graph.output(x)
+    x = graph.add(ops.Reshape((0, 4, 9, 0)), x)
+    graph.output(graph.add(ops.Abs(), x))
     smaller = passes.drop_identity(graph)
-    assert kinds(smaller) == ["Relu", "Transpose"]
+    assert kinds(smaller) == ["Relu", "Transpose", "Reshape", "Abs"]
     unchanged(graph, smaller, (2, 6, 6, 4))
 
 
