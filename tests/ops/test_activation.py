@@ -137,16 +137,26 @@ def test_library_over_all_magnitudes(op):
     check(op, np.concatenate([near, inside, special, far]), ulps=4)
 
 
-CONVOLUTIONS = [(1, 1), (3, 1), (5, 1), (3, 16)]
-"""Kernel and groups: a product of matrices, Winograd's, one by taps, depthwise."""
+CONVOLUTIONS = [
+    (1, 1, 16),
+    (1, 1, 88),
+    (3, 1, 40),
+    (5, 1, 16),
+    (5, 1, 80),
+    (3, 16, 16),
+    (3, 40, 40),
+]
+"""Kernel, groups and outputs: a product of matrices, Winograd's, one by taps,
+depthwise; in one block of vectors and in several, the last of them partly used."""
 
 
 @pytest.mark.parametrize("isa", kernels.SUPPORTED)
-@pytest.mark.parametrize(("size", "groups"), CONVOLUTIONS)
-def test_convolutions_apply_them_to_their_result(size, groups, isa):
+@pytest.mark.parametrize(("size", "groups", "outputs"), CONVOLUTIONS)
+def test_convolutions_apply_them_to_their_result(size, groups, outputs, isa):
     rng = np.random.default_rng(size)
-    x = normal(rng, (1, 9, 9, 16))
-    kernel = normal(rng, (size, size, 16 // groups, 16), 0.3)
+    channels = max(16, groups)
+    x = normal(rng, (1, 9, 9, channels))
+    kernel = normal(rng, (size, size, channels // groups, outputs), 0.3)
 
     def computed(*following):
         graph = Graph()
