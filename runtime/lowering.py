@@ -34,6 +34,15 @@ class Lowering(Protocol):
     def packed(self, array: Array, tag: object, pack: Callable[[], Array]) -> View:
         """Return `pack()` as a constant, made once for each (`array`, `tag`)."""
 
+    def filled(
+        self, array: Array, tag: object, elements: int, fill: Callable[[Array], None]
+    ) -> View:
+        """Return `elements` zeros that `fill` writes before the plan is run.
+
+        Made once for each (`array`, `tag`), like `packed`, but after all lowering and
+        on several threads, so for what is large and written without the interpreter.
+        """
+
     def choose(self, question: str, options: Sequence[Option]) -> Option:
         """Return one of the options: the first, unless another was measured faster.
 

@@ -37,8 +37,9 @@ from .kernels._program import Usual, give_back_memory
 from .machine import default_threads
 from .model_file import read
 from .packed_cache import CachedWeights
+from .packed_weights import PackedWeights
 from .passes import optimise
-from .plan import PackedWeights, Plan
+from .plan import Plan
 from .prepared import Prepared
 from .spec import Array, Shape, Spec, shape_text
 from .tuning import Tuning

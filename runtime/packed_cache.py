@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from .errors import DTypeError, ModelFormatError
 from .graph import Graph
 from .model_file import read, save
 from .ops import Constant
-from .plan import PackedWeights
+from .packed_weights import PackedWeights
 from .spec import Array
 
 UNLIMITED = 1 << 62
@@ -53,17 +52,28 @@ class CachedWeights(PackedWeights):
         params = {} if graph is None else graph.params
         self._names = {id(array): name for name, array in params.items()}
 
-    def get(self, array: Array, tag: object, pack: Callable[[], Array]) -> Array:
-        """Return `pack()`, or what it returned before for this `array` and `tag`."""
-        key = (id(array), tag)
-        if key not in self._made and key[0] in self._names:
-            text = f"{self._names[key[0]]} {tag!r}"
-            name = hashlib.sha256(text.encode()).hexdigest()
-            if name in self._stored:
-                self._made[key] = self._stored[name], array
-            else:
-                self._new[name] = key, super().get(array, tag, pack)
-        return super().get(array, tag, pack)
+    def find(self, array: Array, tag: object) -> Array | None:
+        """Return what was packed of this `array` for this `tag`, here or elsewhere."""
+        found = super().find(array, tag)
+        name = None if found is not None else self._name(array, tag)
+        if name in self._stored:
+            found = self._stored[name]
+            self._made[id(array), tag] = found, array
+        return found
+
+    def add(self, array: Array, tag: object, packed: Array) -> None:
+        """Remember what was packed of an array."""
+        super().add(array, tag, packed)
+        name = self._name(array, tag)
+        if name is not None:
+            self._new[name] = (id(array), tag), packed
+
+    def _name(self, array: Array, tag: object) -> str | None:
+        """Return what the file calls a packed array; None for one it does not keep."""
+        if id(array) not in self._names:
+            return None
+        text = f"{self._names[id(array)]} {tag!r}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def keep(self) -> bool:
         """Write what the file lacks; return whether packed arrays were replaced."""

@@ -14,22 +14,20 @@ A plan holds no memory but constants. It is shared by all contexts that run it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import NamedTuple
 
-import numpy as np
-
 from . import kernels, memory
 from .errors import GraphError, ShapeError
 from .graph import Graph, Node
-from .kernels._mapping import MappedFile
 from .kernels._program import ABSOLUTE, ARENA, Program
 from .lowering import Choice, Epilogue, Option
 from .ops.base import Op
 from .ops.conv import Conv
 from .ops.pool import MaxPool
+from .packed_weights import Filling, PackedWeights
 from .spec import Array, Shape, Spec, shape_text, spec_of
 from .step import Step
 from .strips import Layer, find_chains, lower_chain
@@ -92,44 +90,6 @@ class Question(NamedTuple):
     options: tuple[Choice, ...]
 
 
-LARGE = 1 << 20
-"""Bytes of packed weights after which pages of the file are worth giving back."""
-
-
-class PackedWeights:
-    """Weights in the order in which kernels read them, made once and shared.
-
-    Parameters
-    ----------
-    file : MappedFile, optional
-        Where they come from; its pages are given back to the system as they are packed.
-    """
-
-    def __init__(self, file: MappedFile | None = None) -> None:
-        self._made: dict[tuple[int, object], tuple[Array, Array]] = {}
-        self._file = file
-
-    def get(self, array: Array, tag: object, pack: Callable[[], Array]) -> Array:
-        """Return `pack()`, or what it returned before for this `array` and `tag`."""
-        key = (id(array), tag)
-        if key not in self._made:
-            packed = pack()
-            self._made[key] = (packed, array)
-            if self._file is not None and packed.nbytes >= LARGE:
-                self._file.forget()
-        return self._made[key][0]
-
-    def arrays(self) -> list[Array]:
-        """Return the packed arrays and those they were made of."""
-        pairs = list(self._made.values())
-        return [a for pair in pairs for a in pair if isinstance(a, np.ndarray)]
-
-    def retain(self, arrays: Iterable[Array]) -> None:
-        """Forget what was not made of these arrays."""
-        wanted = {id(array) for array in arrays}
-        self._made = {k: pair for k, pair in self._made.items() if k[0] in wanted}
-
-
 class Plan:
     """The steps that compute a graph's outputs for given input shapes.
 
@@ -188,6 +148,7 @@ class Plan:
         self.constants = builder.constants
         self.questions = list(builder.questions.values())
         self._finish(builder, threads)
+        builder.filling.finish(threads)
 
     @property
     def arena_bytes(self) -> int:
@@ -270,6 +231,7 @@ class _Builder:
         self._graph = graph
         self._specs = specs
         self._packed = packed
+        self.filling = Filling(packed)
         self._choices = choices
         self.questions: dict[str, Question] = {}
         self.finished: list[tuple[int, str, View]] = []
@@ -311,7 +273,16 @@ class _Builder:
         return view
 
     def packed(self, array: Array, tag: object, pack: Callable[[], Array]) -> View:
-        return self.constant(self._packed.get(array, tag, pack))
+        found = self._packed.find(array, tag)
+        if found is None:
+            found = pack()
+            self._packed.add(array, tag, found)
+        return self.constant(found)
+
+    def filled(
+        self, array: Array, tag: object, elements: int, fill: Callable[[Array], None]
+    ) -> View:
+        return self.constant(self.filling.place(array, tag, elements, fill))
 
     def choose(self, question: str, options: Sequence[Option]) -> Option:
         size = shape_text(self._specs[self._result].shape[1:])

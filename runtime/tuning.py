@@ -29,7 +29,8 @@ from . import kernels
 from .graph import Graph
 from .lowering import Choice
 from .machine import cpu_name
-from .plan import PackedWeights, Plan
+from .packed_weights import PackedWeights
+from .plan import Plan
 from .prepared import Prepared
 from .spec import Array, Shape, shape_text
 

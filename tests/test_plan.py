@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from striate import Graph, Model, kernels, ops
+from striate.packed_weights import PackedWeights
 from striate.passes import optimise
-from striate.plan import PackedWeights, Plan
+from striate.plan import Plan
 
 RNG = np.random.default_rng(17)
 

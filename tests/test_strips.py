@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from strategies import generators, normal, whole
 from striate import Graph, kernels, ops
 from striate.errors import ShapeError
+from striate.packed_weights import PackedWeights
 from striate.passes import optimise
-from striate.plan import PackedWeights, Plan
+from striate.plan import Plan
 
 CACHES = [2 << 10, 8 << 10, 20 << 10]
 """Second-level caches so small that even these nets have strips."""

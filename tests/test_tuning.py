@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import striate
 from striate import Graph, ops, tuning
-from striate.plan import PackedWeights, Plan
+from striate.packed_weights import PackedWeights
+from striate.plan import Plan
 from striate.tuning import fastest
 
 X = np.random.default_rng(0).standard_normal((2, 20, 20, 24), dtype=np.float32)

@@ -57,13 +57,11 @@ def matrix_product(
     )
     together = pixels_together(width, vectors, nr, paired)
 
-    def pack() -> Array:
-        packed = aligned_zeros(groups * vectors * lanes * depth)
+    def fill(packed: Array) -> None:
         array, scale = factors(kernel)
         module.pack_weights(
             array.reshape(-1, *kernel.shape[-2:]), scale, groups, nr, packed
         )
-        return packed
 
     def pack_bias() -> Array:
         packed = aligned_zeros(groups * vectors * lanes)
@@ -92,7 +90,12 @@ def matrix_product(
         (
             out,
             x,
-            low.packed(kernel, ("conv tiles", groups, nr), pack),
+            low.filled(
+                kernel,
+                ("conv tiles", groups, nr),
+                groups * vectors * lanes * depth,
+                fill,
+            ),
             low.packed(
                 kernel if bias is None else bias, ("conv tiles bias", groups), pack_bias
             ),

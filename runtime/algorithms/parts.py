@@ -47,10 +47,13 @@ class Part:
 
     def packed(self, array: Array, tag: object, pack: Callable[[], Array]) -> View:
         """Return `pack()`, remembered under the weight that `array` was made from."""
-        for made, weight in self._made:
-            if made is array:
-                return self._low.packed(weight, (self._key, tag), pack)
-        return self._low.packed(array, tag, pack)
+        return self._low.packed(*self._source(array, tag), pack)
+
+    def filled(
+        self, array: Array, tag: object, elements: int, fill: Callable[[Array], None]
+    ) -> View:
+        """Return what `fill` writes, remembered in the same way."""
+        return self._low.filled(*self._source(array, tag), elements, fill)
 
     def choose(self, question: str, options: Sequence[Option]) -> Option:
         """Return the plan's choice."""
@@ -59,3 +62,10 @@ class Part:
     def scratch(self, elements: int, dtype: str = "float32") -> View:
         """Return scratch memory of the plan."""
         return self._low.scratch(elements, dtype)
+
+    def _source(self, array: Array, tag: object) -> tuple[Array, object]:
+        """Return the weight that an array was made from, and its tag."""
+        for made, weight in self._made:
+            if made is array:
+                return weight, (self._key, tag)
+        return array, tag

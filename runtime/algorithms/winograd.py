@@ -193,10 +193,19 @@ def winograd(
         for (before, _), stride in zip(padding, x.strides[1:-1], strict=True)
     )
     x = replace(x, offset=x.offset - start)
-    packed = low.packed(
+
+    def fill(packed: Array) -> None:
+        g = np.array(STRIDED) if stride == 2 else interpolation(module.POINTS[tile])
+        array, scale = factors(kernel)
+        module.pack_weights(
+            array.reshape(-1, *kernel.shape[-4:]), scale, g, tile, stride, nr, packed
+        )
+
+    packed = low.filled(
         kernel,
         ("winograd", tile, stride, nr),
-        lambda: transformed(low, tile, stride, kernel, vectors, nr),
+        depth * points**2 * channels * vectors * module.lanes,
+        fill,
     )
 
     def pack_bias() -> Array:
@@ -241,20 +250,6 @@ def chunk_tiles(
     chunks = -(-tiles // fit)
     chunks += chunks % 2
     return -(-tiles // chunks)
-
-
-def transformed(
-    low: Lowering, tile: int, stride: int, kernel: Array, vectors: int, nr: int
-) -> Array:
-    """Return G g G^T of every kernel, packed for the products of each place."""
-    module = low.load("winograd")
-    g = np.array(STRIDED) if stride == 2 else interpolation(module.POINTS[tile])
-    array, scale = factors(kernel)
-    planes = array.reshape(-1, *kernel.shape[-4:])
-    each = vectors * module.lanes * kernel.shape[-2]
-    packed = aligned_zeros(len(planes) * len(g) ** 2 * each)
-    module.pack_weights(planes, scale, g, tile, stride, nr, packed)
-    return packed
 
 
 def interpolation(points: tuple[float, ...]) -> Array:
