@@ -14,6 +14,7 @@ from .errors import GraphError, ShapeError, UnknownLayerError
 from .image import Postprocess, Preprocess
 from .kernels._mapping import MappedFile
 from .ops.base import Op, operand_names, required_operands
+from .record import Record, record
 from .spec import Array, Shape, Spec, shape_text, spec_of
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -25,8 +26,8 @@ DEFAULT_SIZE = 224
 """What a symbolic height or width is shown and probed with."""
 
 
-@dataclass(frozen=True)
-class Input:
+@record
+class Input(Record):
     """A tensor the caller gives.
 
     Parameters

@@ -38,6 +38,7 @@ from .image import Postprocess, Preprocess
 from .ops import operator
 from .ops.base import Op, operand_names
 from .quantisation import INTEGERS
+from .record import Record, record
 from .spec import Array, Shape
 
 MAX_TEXT = 16 * 2**20
@@ -90,8 +91,8 @@ class TensorEntry(NamedTuple):
     quantisation: QuantisationEntry | None = None
 
 
-@dataclass(frozen=True)
-class LabelsEntry:
+@record
+class LabelsEntry(Record):
     """What the text says of the class names."""
 
     count: int

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from struct import Struct, pack
 from typing import Any, NamedTuple
 
@@ -106,12 +105,11 @@ class Dataset(NamedTuple):
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(NamedTuple):
     """All that a file of the profile can hold; paths have no leading slash."""
 
-    attributes: dict[str, Attribute] = field(default_factory=dict)
-    datasets: dict[str, Dataset] = field(default_factory=dict)
+    attributes: dict[str, Attribute]
+    datasets: dict[str, Dataset]
 
 
 class Link(NamedTuple):
@@ -215,7 +213,7 @@ class Reader:
     def __init__(self, buffer: memoryview, path: str) -> None:
         self.buffer = buffer
         self.path = path
-        self.contents = Contents()
+        self.contents = Contents({}, {})
         self.extents: list[tuple[int, int]] = []
         self.metadata_bytes = 0
         self.visited: dict[int, str] = {}

@@ -12,7 +12,6 @@ import dataclasses
 import io
 import math
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from .errors import GraphError, ImageError, MissingExtraError
+from .record import Record, record
 from .spec import Array, shape_text
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ FAINTEST = 12
 """The least difference between ink and paper, of 255, that counts as drawn."""
 
 
-@dataclass(frozen=True)
-class Resize:
+@record
+class Resize(Record):
     """Bring a picture to another size.
 
     Parameters
@@ -93,8 +93,8 @@ class Resize:
         return cls(**_fields(cls, attributes))
 
 
-@dataclass(frozen=True)
-class Ink:
+@record
+class Ink(Record):
     """Cut a drawing out of its paper into the middle of a square.
 
     The ink comes out as 255 and the paper as 0, whichever is darker in the picture.
@@ -137,8 +137,8 @@ class Ink:
         return cls(**_fields(cls, attributes))
 
 
-@dataclass(frozen=True)
-class Preprocess:
+@record
+class Preprocess(Record):
     """How a picture becomes the input of a network.
 
     Parameters
@@ -202,8 +202,8 @@ class Preprocess:
         return cls(**values)
 
 
-@dataclass(frozen=True)
-class Postprocess:
+@record
+class Postprocess(Record):
     """How an output is read as classes.
 
     Parameters

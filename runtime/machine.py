@@ -14,17 +14,17 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from .errors import SettingError
+from .record import Record, record
 
 ROOT = Path("/")
 
 
-@dataclass(frozen=True)
-class Threads:
+@record
+class Threads(Record):
     """How many threads to use, and why.
 
     Parameters

@@ -20,7 +20,6 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from threading import RLock
 from typing import Any
 from weakref import WeakSet
@@ -41,6 +40,7 @@ from .packed_weights import PackedWeights
 from .passes import optimise
 from .plan import Plan
 from .prepared import Prepared
+from .record import Record, record
 from .spec import Array, Shape, Spec, shape_text
 from .tuning import Tuning
 from .watch import Hook, Watch, check_finite
@@ -55,8 +55,8 @@ LOG = logging.getLogger("striate")
 LOG.addHandler(logging.NullHandler())
 
 
-@dataclass(frozen=True)
-class StepProfile:
+@record
+class StepProfile(Record):
     """What one step of a run was and took.
 
     Parameters
@@ -86,8 +86,8 @@ class StepProfile:
         return 2e-6 * self.multiply_adds / self.ms if self.ms else 0.0
 
 
-@dataclass(frozen=True)
-class MemoryPlan:
+@record
+class MemoryPlan(Record):
     """The memory a model needs for given input shapes, in bytes.
 
     Parameters

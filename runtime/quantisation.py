@@ -5,19 +5,18 @@ It is a way to store them, as bfloat16 is: layers get float32, whatever the file
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from .errors import DTypeError, ShapeError
+from .record import Record, record
 from .spec import Array, Shape, shape_text
 
 INTEGERS = ("int8", "uint8", "int32")
 """The element types a file may quantise to."""
 
 
-@dataclass(frozen=True)
-class Quantisation:
+@record
+class Quantisation(Record):
     """How whole numbers stand for real ones: ``(number - zero_point) * scale``.
 
     Parameters

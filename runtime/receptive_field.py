@@ -9,13 +9,13 @@ Networks", Distill, 2019.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from . import ops
 from .graph import Graph, Node
 from .ops.base import Op
+from .record import Record, record
 from .spec import Array, Shape, Spec
 from .window import Window
 
@@ -53,8 +53,8 @@ POSITIONWISE = (
 """What mixes no positions, unless along an axis of the image that it names."""
 
 
-@dataclass(frozen=True)
-class ReceptiveField:
+@record
+class ReceptiveField(Record):
     """What a layer sees along one axis of the input.
 
     Position ``i`` of the layer sees the input from ``offset + i * stride`` on, `size`

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -22,6 +22,7 @@ from .graph import Graph, Node
 from .lowering import Epilogue, Lowering
 from .ops.conv import Conv
 from .ops.pool import MaxPool
+from .record import Record, record
 from .spec import Array, Shape, Spec
 from .step import Step
 from .view import View, contiguous_strides
@@ -41,8 +42,8 @@ POOLED_CACHE = 0.5
 """The same where pooling comes last, whose chains have few weights to read again."""
 
 
-@dataclass(frozen=True)
-class Layer:
+@record
+class Layer(Record):
     """A convolution or a pooling of a chain.
 
     Parameters

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from .errors import ShapeError
+from .record import Record, record
 from .spec import Shape
 
 Padding = str | tuple[tuple[int, int], ...]
@@ -17,8 +17,8 @@ an odd number of padding pixels the extra one comes last (``"same_lower"``: firs
 """
 
 
-@dataclass(frozen=True)
-class Window:
+@record
+class Window(Record):
     """A sliding window, one number or pair a spatial axis."""
 
     kernel: Shape

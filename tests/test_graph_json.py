@@ -3,7 +3,6 @@ import copy
 import json
 import math
 import time
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import hostile
@@ -29,6 +28,7 @@ from striate.graph_json import (
     encode,
 )
 from striate.ops.base import Op
+from striate.record import record
 
 GOOD = hostile.graph(lambda g: None)
 
@@ -425,7 +425,7 @@ def test_names_every_unknown_operator_at_once():
     assert "Relu" not in str(error)
 
 
-@dataclass(frozen=True)
+@record
 class Louder(Op, abstract=True):
     """An operator whose second version brought `bias` and whose third `times`."""
 
@@ -524,7 +524,7 @@ def test_the_version_is_that_of_the_latest_attribute():
         assert kind.version == max((s for s, _ in kind.added.values()), default=1)
 
 
-@dataclass(frozen=True)
+@record
 class Typed(Op, abstract=True):
     count: int = 1
     ratio: float = 0.5

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from .. import kernels
 from ..errors import DTypeError
+from ..record import record
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
@@ -97,7 +97,7 @@ class Relu(Activation):
         return y
 
 
-@dataclass(frozen=True)
+@record
 class Clip(Activation):
     """Limit numbers to an interval: min(max(x, minimum), maximum).
 
@@ -132,7 +132,7 @@ class Clip(Activation):
         return y
 
 
-@dataclass(frozen=True)
+@record
 class LeakyRelu(Activation):
     """Scale negative numbers: x, or alpha x where x < 0."""
 
@@ -149,7 +149,7 @@ class LeakyRelu(Activation):
         return np.where(x < 0, self.alpha * x, x)
 
 
-@dataclass(frozen=True)
+@record
 class Elu(Activation):
     """Bend negative numbers: x, or alpha (exp(x) - 1) where x < 0."""
 
@@ -198,7 +198,7 @@ class Silu(Activation):
         return y
 
 
-@dataclass(frozen=True)
+@record
 class HardSigmoid(Activation):
     """Approximate the sigmoid by a line: alpha x + beta, limited to 0 to 1."""
 
@@ -228,7 +228,7 @@ class HardSwish(Activation):
         return y
 
 
-@dataclass(frozen=True)
+@record
 class Gelu(Activation):
     """Weigh numbers by the normal distribution: x (1 + erf(x / sqrt 2)) / 2.
 
@@ -363,7 +363,7 @@ class Reciprocal(Activation):
         return y
 
 
-@dataclass(frozen=True)
+@record
 class Selu(Activation):
     """Scale `Elu`: gamma x, or gamma alpha (exp(x) - 1) where x <= 0."""
 
@@ -388,7 +388,7 @@ class Selu(Activation):
         return y
 
 
-@dataclass(frozen=True)
+@record
 class Celu(Activation):
     """Bend negative numbers smoothly: x, or alpha (exp(x / alpha) - 1) where x < 0.
 
@@ -425,7 +425,7 @@ class Softsign(Activation):
         return y
 
 
-@dataclass(frozen=True)
+@record
 class ThresholdedRelu(Activation):
     """Replace small numbers by zero: x, or 0 where x <= alpha."""
 
@@ -442,7 +442,7 @@ class ThresholdedRelu(Activation):
         return np.where(x <= self.alpha, 0, x)
 
 
-@dataclass(frozen=True)
+@record
 class Shrink(Activation):
     """Move numbers towards zero: x + bias below -lambd, x - bias above lambd, else 0.
 
@@ -475,7 +475,7 @@ class Shrink(Activation):
         return np.where(np.isnan(x), x, y)
 
 
-@dataclass(frozen=True)
+@record
 class Swish(Activation):
     """Weigh numbers by the sigmoid of alpha x: x / (1 + exp(-alpha x))."""
 

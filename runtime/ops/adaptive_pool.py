@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 from ..algorithms.boxes import Boxes, box_pool, reduce_boxes
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -15,7 +15,7 @@ from .activation import require_float32
 from .base import Lowering, Op, per_axis, require, require_image
 
 
-@dataclass(frozen=True)
+@record
 class _AdaptivePool(Op, abstract=True):
     """What adaptive pooling of either kind shares: the boxes."""
 
@@ -84,7 +84,7 @@ class AdaptiveMaxPool(_AdaptivePool):
     kind: ClassVar[Literal["average", "max"]] = "max"
 
 
-@dataclass(frozen=True)
+@record
 class FractionalMaxPool(Op):
     """Take the largest of given boxes: (N, spatial..., C) to (N, boxes..., C).
 

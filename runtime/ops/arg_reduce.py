@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -15,7 +15,7 @@ from .base import Lowering, Op, checked_fields, normal_axis, reduced_shape, requ
 from .binary import NUMBERS, common_dtype
 
 
-@dataclass(frozen=True)
+@record
 class _ArgReduction(Op, abstract=True):
     """The index of an extreme along an axis, as int64.
 

@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, cast
 
@@ -16,17 +15,18 @@ from ..errors import GraphError, ShapeError
 from ..lowering import NOTHING as NOTHING
 from ..lowering import Epilogue as Epilogue
 from ..lowering import Lowering as Lowering
+from ..record import Record, record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import Halo, View
 from ..window import Window, checked_padding, checked_sizes
 
 
-@dataclass(frozen=True)
-class Op:
+@record
+class Op(Record):
     """An operator: its attributes are its fields, its meaning is `reference`.
 
-    A subclass with fields of its own is a frozen dataclass too. Its class name is its
+    A subclass with fields of its own is a record too. Its class name is its
     name in model files and its fields are its attributes there, so a file needs no
     other schema. The operands are the parameters of `infer` and `reference`, in order;
     a graph may give any of them as a weight, by name, or as the value of another node.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -15,7 +15,7 @@ from .base import NOTHING, Epilogue, Lowering, Op, require
 from .binary import binary_step
 
 
-@dataclass(frozen=True)
+@record
 class BatchNorm(Op):
     """Shift and scale each channel: (..., C) to (..., C).
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -237,7 +237,7 @@ class Pow(Binary):
         return super().lower(low, out, x, y, epilogue)
 
 
-@dataclass(frozen=True)
+@record
 class Mod(Binary):
     """Take the remainder of a division, broadcasting.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
@@ -20,7 +20,7 @@ DType = Literal["float32", "int64", "int32", "int8", "uint8", "bool"]
 DTYPES = (*NUMBERS, "bool")
 
 
-@dataclass(frozen=True)
+@record
 class Cast(Op):
     """Convert to another element type: any shape to the same.
 

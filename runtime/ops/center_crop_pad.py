@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import View
@@ -15,7 +14,7 @@ from .base import Lowering, Op, checked_fields, normal_axis, require
 from .identity import copy_step, in_place
 
 
-@dataclass(frozen=True)
+@record
 class CenterCropPad(Op):
     """Cut or pad axes to a given size: any shape to the same rank.
 

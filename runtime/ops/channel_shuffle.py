@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -15,7 +16,7 @@ from .base import Lowering, Op, require
 from .identity import copy_step
 
 
-@dataclass(frozen=True)
+@record
 class ChannelShuffle(Op):
     """Deal out the channels of each group in turn: (..., C) to (..., C).
 

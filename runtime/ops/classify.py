@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
@@ -50,7 +49,7 @@ class IsNaN(_Question):
         return self._step(low, out, x, True)
 
 
-@dataclass(frozen=True)
+@record
 class IsInf(_Question):
     """Tell which numbers are infinite: any shape to the same shape of bool.
 

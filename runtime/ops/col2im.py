@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..algorithms.boxes import three
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -29,7 +29,7 @@ from .base import (
 )
 
 
-@dataclass(frozen=True)
+@record
 class Col2Im(Op):
     """Add blocks up into the image they were cut from.
 

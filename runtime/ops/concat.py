@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -13,7 +12,7 @@ from .base import NOTHING, Epilogue, Lowering, Op, normal_axis, require
 from .identity import copy_step, in_place
 
 
-@dataclass(frozen=True)
+@record
 class Concat(Op):
     """Join tensors along an axis; their other sizes are equal.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from ..algorithms import (
     winograd_tile,
 )
 from ..errors import ShapeError
+from ..record import record
 from ..scaled_kernel import ScaledKernel
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
@@ -45,7 +45,7 @@ from .base import (
 )
 
 
-@dataclass(frozen=True)
+@record
 class Conv(Op):
     """Slide a kernel over an image: (N, spatial..., C) to (N, spatial..., M).
 

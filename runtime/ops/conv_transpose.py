@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
 from ..algorithms import Moves, depthwise, matrix_product, suits_depthwise
 from ..algorithms.parts import Part
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import Halo, View
@@ -29,7 +30,7 @@ from .base import (
 )
 
 
-@dataclass(frozen=True)
+@record
 class ConvTranspose(Op):
     """Spread every input pixel with a kernel: (N, spatial..., C) to (N, spatial..., M).
 
@@ -281,7 +282,7 @@ class ConvTranspose(Op):
         ]
 
 
-@dataclass(frozen=True)
+@record
 class _Phase:
     """Output positions a stride apart along one axis, and the taps that reach them.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
@@ -14,7 +13,7 @@ from .base import Lowering, Op, checked_fields, normal_axis
 from .binary import common_dtype
 
 
-@dataclass(frozen=True)
+@record
 class CumSum(Op):
     """Add up the elements along an axis up to each one: any shape to the same.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
 from ..algorithms import Moves, matrix_product
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -32,7 +33,7 @@ from .base import (
 )
 
 
-@dataclass(frozen=True)
+@record
 class DeformConv(Op):
     """Convolve with taps that are moved: (N, H, W, C) to (N, OH, OW, M).
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -16,7 +17,7 @@ from .base import Lowering, Op, require, require_image
 from .identity import copy_step
 
 
-@dataclass(frozen=True)
+@record
 class _Blocks(Op, abstract=True):
     """What both directions share: the block and the order of its channels."""
 

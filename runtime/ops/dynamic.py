@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec, shape_text
 from .activation import finite_fields
 from .base import Op, checked_fields, normal_axis, require
@@ -37,7 +37,7 @@ class NonZero(Op):
         return np.array(np.nonzero(x), np.int64).reshape(x.ndim, -1)
 
 
-@dataclass(frozen=True)
+@record
 class Compress(Op):
     """Keep the slices across an axis for which a condition is true.
 
@@ -80,7 +80,7 @@ class Compress(Op):
         return np.compress(condition, x, self.axis)
 
 
-@dataclass(frozen=True)
+@record
 class Unique(Op):
     """Find the different slices across an axis.
 
@@ -130,7 +130,7 @@ class Unique(Op):
         return y, first, place, counts
 
 
-@dataclass(frozen=True)
+@record
 class NonMaxSuppression(Op):
     """Choose boxes of high scores that do not overlap much: (chosen, 3), int64.
 

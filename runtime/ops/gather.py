@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -16,7 +16,7 @@ from .binary import common_dtype
 from .cast import as_int64
 
 
-@dataclass(frozen=True)
+@record
 class _Along(Op, abstract=True):
     """What reads along one axis."""
 
@@ -115,7 +115,7 @@ class GatherElements(_Along):
         return [*steps, Step(kernel, (out, source, index), "gather")]
 
 
-@dataclass(frozen=True)
+@record
 class GatherND(Op):
     """Take slices where tuples of indices say.
 

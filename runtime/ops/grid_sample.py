@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -21,7 +21,7 @@ FAR = 1e9
 """Coordinates in pixels are limited to this; NaN counts as minus this."""
 
 
-@dataclass(frozen=True)
+@record
 class GridSample(Op):
     """Sample an image at the places a grid gives.
 
@@ -133,7 +133,7 @@ class GridSample(Op):
         return np.clip(index, 0, n - 1).astype(np.int64), weight
 
 
-@dataclass(frozen=True)
+@record
 class AffineGrid(Op):
     """Make the grid of an affine map: (N, axes, axes + 1) to (N, size..., axes).
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -200,7 +200,7 @@ class QLinearMatMul(Op):
         return steps + _requantized(low, out, sums, (x_scale, y_scale), scale, zero)
 
 
-@dataclass(frozen=True)
+@record
 class _IntegerConv(Op, abstract=True):
     """What convolutions of whole numbers share: where the kernel slides."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..algorithms import Moves, matrix_product
 from ..algorithms.boxes import three
 from ..algorithms.moves import finish, fused
 from ..algorithms.parts import Part
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import Halo, View
@@ -197,7 +198,7 @@ class _Unshared(Op, abstract=True):
         )
 
 
-@dataclass(frozen=True)
+@record
 class LocallyConnected(_Unshared):
     """Convolve with a kernel of its own at every output position.
 
@@ -258,7 +259,7 @@ class LocallyConnected(_Unshared):
         return [self._in_one(low, out, x, kernel, bias, epilogue)]
 
 
-@dataclass(frozen=True)
+@record
 class TiledConv(_Unshared):
     """Convolve with kernels that repeat after some output positions along each axis.
 

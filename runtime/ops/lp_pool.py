@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..algorithms.boxes import Boxes, box_pool, reduce_boxes, sliding_boxes
+from ..record import record
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
@@ -17,7 +17,7 @@ from .base import Lowering, Op, require_image
 from .pool import SlidingPool
 
 
-@dataclass(frozen=True)
+@record
 class LpPool(SlidingPool):
     """Take the p-norm of each channel in a sliding window.
 
@@ -67,7 +67,7 @@ class LpPool(SlidingPool):
         return _norm(box, self.p)
 
 
-@dataclass(frozen=True)
+@record
 class GlobalLpPool(Op):
     """Take the p-norm of each channel: (N, spatial..., C) to (N, C).
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import View
@@ -14,7 +13,7 @@ from .activation import as_view, finite_fields, require_float32
 from .base import Lowering, Op, require_image
 
 
-@dataclass(frozen=True)
+@record
 class LRN(Op):
     """Divide by the energy nearby: (N, spatial..., C) to the same shape.
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ..errors import DTypeError
+from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -19,7 +18,7 @@ from .identity import copy_step, scratch_tensor
 from .where import where_step
 
 
-@dataclass(frozen=True)
+@record
 class Trilu(Op):
     """Keep a triangle of matrices, the last two axes, and make the rest zero.
 
@@ -55,7 +54,7 @@ class Trilu(Op):
         return [where_step(low, out, kept, x, np.zeros((), out.dtype))]
 
 
-@dataclass(frozen=True)
+@record
 class EyeLike(Op):
     """Make a matrix of ones on a diagonal and zeros, of the shape of the input.
 
@@ -91,7 +90,7 @@ class EyeLike(Op):
         return [copy_step(low, out, low.constant(ones))]
 
 
-@dataclass(frozen=True)
+@record
 class OneHot(Op):
     """Make a vector for each index that is `on` there and `off` elsewhere.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ..algorithms.matrix_product import best_tile
 from ..errors import ShapeError
 from ..pages import aligned_zeros
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View, contiguous_strides
@@ -66,7 +67,7 @@ class MatMul(Op):
         return product_steps(low, out, left, _with_one(y, 1) if y.rank == 1 else y)
 
 
-@dataclass(frozen=True)
+@record
 class Einsum(Op):
     """Multiply tensors and add up by Einstein's convention, as `numpy.einsum`.
 

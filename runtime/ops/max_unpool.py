@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from ..algorithms.boxes import Boxes, box_table, sliding_boxes, three
 from ..errors import DTypeError
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -20,7 +20,7 @@ from .pool import SlidingPool, all_see_input
 Order = Literal["channels_last", "channels_first", "channels_first_columns"]
 
 
-@dataclass(frozen=True)
+@record
 class MaxPoolIndices(SlidingPool):
     """Take the largest value of each window and its index.
 
@@ -112,7 +112,7 @@ class MaxPoolIndices(SlidingPool):
         return sliding_boxes(self.window(x), x.spatial, self.pooled(x)[1:-1])
 
 
-@dataclass(frozen=True)
+@record
 class MaxUnpool(Op):
     """Put values where indices say, zeros elsewhere: the inverse of `MaxPoolIndices`.
 

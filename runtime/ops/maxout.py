@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -12,7 +11,7 @@ from .activation import as_view, require_float32
 from .base import Lowering, Op, require
 
 
-@dataclass(frozen=True)
+@record
 class Maxout(Op):
     """Take the largest of each group of channels: (..., C) to (..., C / pieces).
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..record import record
 from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import View
@@ -11,7 +10,7 @@ from .activation import as_view, require_float32
 from .base import Lowering, Op, checked_fields, normal_axes, reduced_shape
 
 
-@dataclass(frozen=True)
+@record
 class Mean(Op):
     """Average over axes.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -34,7 +35,7 @@ class _Normalisation(Op, abstract=True):
         return self.passes * out.size
 
 
-@dataclass(frozen=True)
+@record
 class InstanceNorm(_Normalisation):
     """Normalise each channel of each image: (N, spatial..., C) to the same shape.
 
@@ -87,7 +88,7 @@ class InstanceNorm(_Normalisation):
         return tuple(range(1, rank - 1))
 
 
-@dataclass(frozen=True)
+@record
 class GroupNorm(_Normalisation):
     """Normalise groups of channels of each image: (N, spatial..., C) to the same shape.
 
@@ -153,7 +154,7 @@ class GroupNorm(_Normalisation):
         return [_step(low, "standard", parts, (*axes, out.rank), self.epsilon)]
 
 
-@dataclass(frozen=True)
+@record
 class LayerNorm(_Normalisation):
     """Normalise over some axes: any shape to the same shape.
 
@@ -223,7 +224,7 @@ class LayerNorm(_Normalisation):
         ]
 
 
-@dataclass(frozen=True)
+@record
 class RMSNorm(_Normalisation):
     """Divide by the root of the mean square over some axes: any shape to the same.
 
@@ -275,7 +276,7 @@ class RMSNorm(_Normalisation):
         return [_step(low, "root mean square", operands, axes, self.epsilon)]
 
 
-@dataclass(frozen=True)
+@record
 class LpNorm(_Normalisation):
     """Divide by the norm along an axis: any shape to the same shape.
 
@@ -324,7 +325,7 @@ class LpNorm(_Normalisation):
         return [_step(low, f"L{self.p}", operands, axes, self.epsilon)]
 
 
-@dataclass(frozen=True)
+@record
 class MeanVarianceNorm(_Normalisation):
     """Make the mean zero and the variance one over some axes: any shape to the same.
 

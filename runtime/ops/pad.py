@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -15,7 +15,7 @@ from .base import Lowering, Op, require
 from .identity import copy_step, in_place
 
 
-@dataclass(frozen=True)
+@record
 class Pad(Op):
     """Add positions before and after every axis.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -26,7 +26,7 @@ MOST_WINDOWS = 65_536
 """How many windows that start in the padding of a narrow input are looked at."""
 
 
-@dataclass(frozen=True)
+@record
 class SlidingPool(Op, abstract=True):
     """What pooling in sliding windows shares: where they are."""
 
@@ -188,7 +188,7 @@ class MaxPool(_DensePool):
         return [self._step(low, out, x, False)]
 
 
-@dataclass(frozen=True)
+@record
 class AveragePool(_DensePool):
     """Take the mean of each channel in a sliding window.
 
@@ -226,7 +226,7 @@ class AveragePool(_DensePool):
         return [self._step(low, out, x, self.count_include_pad)]
 
 
-@dataclass(frozen=True)
+@record
 class _GlobalPool(Op, abstract=True):
     """What global pooling of either kind shares."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -17,7 +17,7 @@ from .identity import scratch_tensor
 from .reduce import reduction_step
 
 
-@dataclass(frozen=True)
+@record
 class QuantizeLinear(Op):
     """Turn numbers into small whole numbers: round(x / scale) + zero_point.
 
@@ -76,7 +76,7 @@ class QuantizeLinear(Op):
         return [quantize_step(low, out, x, scale, zero_point, self.axis)]
 
 
-@dataclass(frozen=True)
+@record
 class DequantizeLinear(Op):
     """Turn small whole numbers back into numbers: (x - zero_point) scale.
 

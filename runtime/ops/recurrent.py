@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from ..algorithms import Moves, matrix_product
 from ..algorithms.matrix_product import best_tile
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -58,7 +58,7 @@ PARAMETERS = {
 Direction = Literal["forward", "reverse", "bidirectional"]
 
 
-@dataclass(frozen=True)
+@record
 class Recurrent(Op, abstract=True):
     """A layer that walks along sequences and keeps a state.
 
@@ -387,7 +387,7 @@ class Recurrent(Op, abstract=True):
         )
 
 
-@dataclass(frozen=True)
+@record
 class LSTM(Recurrent):
     """Walk along sequences with long short-term memory.
 
@@ -523,7 +523,7 @@ class OneState(Recurrent, abstract=True):
         return self.steps(low, out, x, w, r, b, None, [initial_h], sequence_lens)
 
 
-@dataclass(frozen=True)
+@record
 class GRU(OneState):
     """Walk along sequences with gated recurrent units.
 

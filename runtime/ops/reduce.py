@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import View
@@ -17,7 +17,7 @@ from .binary import NUMBERS, common_dtype
 from .identity import copy_step
 
 
-@dataclass(frozen=True)
+@record
 class Reduction(Op, abstract=True):
     """A function of all elements along some axes.
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ..errors import ShapeError
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -15,7 +14,7 @@ from .base import Lowering, Op, require
 from .identity import copy_step
 
 
-@dataclass(frozen=True)
+@record
 class Tile(Op):
     """Repeat a tensor along its axes: (2, 3) repeated (1, 2) times is (2, 6).
 
@@ -63,7 +62,7 @@ class Tile(Op):
         return steps
 
 
-@dataclass(frozen=True)
+@record
 class Expand(Op):
     """Stretch a tensor to a shape, by NumPy's broadcasting.
 

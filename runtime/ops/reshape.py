@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -41,7 +40,7 @@ class _Reshaping(Op, abstract=True):
         return [copy_step(low, first, source), copy_step(low, out, second)]
 
 
-@dataclass(frozen=True)
+@record
 class Reshape(_Reshaping):
     """Give the elements, in their order, another shape.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View, contiguous_strides
@@ -39,7 +40,7 @@ NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 KEEP_ASPECT = ("stretch", "not_larger", "not_smaller")
 
 
-@dataclass(frozen=True)
+@record
 class Taps:
     """Which input positions each output position of one axis takes.
 
@@ -66,7 +67,7 @@ class Taps:
         return same and bool((self.weights == 1).all() and self.count.all())
 
 
-@dataclass(frozen=True)
+@record
 class Resize(Op):
     """Resample some axes: (N, spatial..., C) to (N, other sizes..., C), or any tensor.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -19,7 +18,7 @@ from .identity import scratch_tensor
 from .where import where_step
 
 
-@dataclass(frozen=True)
+@record
 class ReverseSequence(Op):
     """Turn round the first elements of sequences and leave the others where they are.
 

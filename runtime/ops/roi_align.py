@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from ..errors import DTypeError
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -21,7 +21,7 @@ MOST_SAMPLES = 4096
 """The samples of a bin along each axis are at most these."""
 
 
-@dataclass(frozen=True)
+@record
 class RoiAlign(Op):
     """Resample regions of images to one size.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -29,7 +29,7 @@ UPDATE: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-@dataclass(frozen=True)
+@record
 class ScatterElements(Op):
     """Write one element for each index, at its own place but along an axis.
 
@@ -110,7 +110,7 @@ class ScatterElements(Op):
         ]
 
 
-@dataclass(frozen=True)
+@record
 class ScatterND(Op):
     """Write slices where tuples of indices say.
 

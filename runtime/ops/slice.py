@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -12,7 +11,7 @@ from .base import Lowering, Op, checked_fields, normal_axis, require
 from .identity import copy_step
 
 
-@dataclass(frozen=True)
+@record
 class Slice(Op):
     """Take every step-th position from start up to stop, as Python's slices do.
 

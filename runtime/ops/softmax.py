@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
@@ -13,7 +12,7 @@ from .activation import as_view, require_float32
 from .base import Lowering, Op, normal_axis
 
 
-@dataclass(frozen=True)
+@record
 class _Softmax(Op, abstract=True):
     """What softmax, its logarithm and its limit share: the axis."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -16,7 +16,7 @@ from .base import Lowering, Op, normal_axis, require
 from .identity import copy_step
 
 
-@dataclass(frozen=True)
+@record
 class Split(Op):
     """Cut a tensor along an axis; every part is an output.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -14,7 +13,7 @@ from .base import Lowering, Op, checked_fields, normal_axis, require
 from .binary import NUMBERS, common_dtype
 
 
-@dataclass(frozen=True)
+@record
 class TopK(Op):
     """Find the k largest elements along an axis: their values and indices (int64).
 

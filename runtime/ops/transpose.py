@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
@@ -14,7 +13,7 @@ from .base import Lowering, Op, require
 from .identity import copy_step
 
 
-@dataclass(frozen=True)
+@record
 class Transpose(Op):
     """Reorder the axes: axis i of the output is axis ``axes[i]`` of the input.
 
