@@ -27,6 +27,7 @@ from weakref import WeakSet
 import numpy as np
 
 from . import kernels
+from .cache_note import VerifiedFiles
 from .errors import ImageError, SettingError, ShapeError, UnknownLayerError
 from .graph import Graph, Input
 from .image import Postprocess, load_image
@@ -629,7 +630,8 @@ def load(
         As for `read`.
     cache : path, optional
         A folder for files of weights in the order in which kernels read them, which
-        processes then share. Only those who may choose the model may write to it.
+        processes then share, and for notes of files that need not be verified again
+        until they change. Only those who may choose the model may write to it.
     tune : bool
         Whether to time the ways to compute each layer when the first picture of a size
         comes, and to take the fastest. Another process may then choose otherwise, and
@@ -649,6 +651,7 @@ def load(
         model_id=model_id,
         copy=copy,
         max_activation_bytes=max_activation_bytes,
+        verified=None if cache is None else VerifiedFiles(cache),
     )
     model = Model(graph, threads=threads, isa=isa, precision=precision)
     if cache is not None:

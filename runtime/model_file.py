@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from .cache_note import VerifiedFiles
 from .errors import DTypeError, GraphError, ModelFormatError
 from .graph import NAME, Graph
 from .graph_json import (
@@ -63,6 +64,7 @@ def read(
     model_id: str | None = None,
     copy: bool = False,
     max_activation_bytes: int = 1 << 30,
+    verified: VerifiedFiles | None = None,
 ) -> Graph:
     """Return the graph of a model file, checked throughout.
 
@@ -85,18 +87,22 @@ def read(
     max_activation_bytes : int
         The most memory that values alive at the same time may take, for one picture,
         together with the weights that become float32.
+    verified : VerifiedFiles, optional
+        Notes of files that are not hashed again as long as they are as they were.
 
     Raises
     ------
     ModelFormatError
         If the file is refused; `code` says why.
     """
+    status = None
     if isinstance(source, bytes):
         path, buffer = "<bytes>", memoryview(source)
     else:
         path = os.fspath(source)
-        buffer = _file(path, copy)
-    return _graph(buffer, path, verify, model_id, max_activation_bytes)
+        buffer, status = _file(path, copy)
+    notes = None if copy else verified
+    return _graph(buffer, path, verify, model_id, max_activation_bytes, status, notes)
 
 
 def read_edited(path: str | os.PathLike[str]) -> Graph:
@@ -215,6 +221,8 @@ def _graph(
     verify: bool,
     model_id: str | None,
     max_activation_bytes: int | None,
+    status: os.stat_result | None = None,
+    verified: VerifiedFiles | None = None,
 ) -> Graph:
     """Return the graph in a file; every check is made here, cheap ones first."""
     contents = read_hdf5(buffer, path)
@@ -254,7 +262,7 @@ def _graph(
         with graph_errors(path):
             peak = max(_peak_bytes(graph, s) for s in (graph.default_shapes(), *shapes))
         check.budget(peak + widened, max_activation_bytes)
-    if verify:
+    if verify and not (verified and status and verified.holds(identity, status)):
         for place, entry in description.datasets.items():
             check.equal(
                 "checksum", f"SHA-256 of {place}", _sha256(data(place)), entry.sha256
@@ -262,6 +270,8 @@ def _graph(
         if description.labels:
             found, wanted = _sha256(data("labels")), description.labels.sha256
             check.equal("checksum", "SHA-256 of the labels", found, wanted)
+        if verified and status:
+            verified.add(identity, status)
     graph.model_id = identity
     if isinstance(buffer.obj, MappedFile):
         graph.file = buffer.obj
@@ -459,8 +469,8 @@ def _peak_bytes(graph: Graph, shapes: Mapping[str, Shape]) -> int:
     return peak
 
 
-def _file(path: str, copy: bool) -> memoryview:
-    """Return the content of a file, mapped or copied, read-only."""
+def _file(path: str, copy: bool) -> tuple[memoryview, os.stat_result]:
+    """Return the content of a file, mapped or copied, read-only, and its status."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -472,8 +482,8 @@ def _file(path: str, copy: bool) -> memoryview:
         if not status.st_size:
             raise ModelFormatError("the file is empty", code="size", path=path)
         if copy:
-            return _content(descriptor, status.st_size)
-        return memoryview(MappedFile(descriptor, status.st_size))
+            return _content(descriptor, status.st_size), status
+        return memoryview(MappedFile(descriptor, status.st_size)), status
     except OSError as error:
         if error.errno == errno.ENOMEM:
             raise MemoryError(f"{path}: {_reason(error)}") from None

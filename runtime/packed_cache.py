@@ -15,6 +15,7 @@ import os
 from importlib import import_module
 from pathlib import Path
 
+from .cache_note import VerifiedFiles
 from .errors import DTypeError, ModelFormatError
 from .graph import Graph
 from .model_file import read, save
@@ -43,6 +44,7 @@ class CachedWeights(PackedWeights):
         version = import_module(__name__.partition(".")[0]).__version__
         self._key = f"{whole.model_id}-{version}-{isa}"
         self.path = Path(folder) / f"{self._key}.h5"
+        self._verified = VerifiedFiles(folder)
         self._names: dict[int, str] = {}
         self._new: dict[str, tuple[tuple[int, object], Array]] = {}
         self._stored = self._read()
@@ -98,7 +100,9 @@ class CachedWeights(PackedWeights):
     def _read(self) -> dict[str, Array]:
         """Return what the file holds; nothing if there is none, or it is damaged."""
         try:
-            graph = read(self.path, max_activation_bytes=UNLIMITED)
+            graph = read(
+                self.path, max_activation_bytes=UNLIMITED, verified=self._verified
+            )
         except ModelFormatError:
             return {}
         if graph.name != self._key:

@@ -15,10 +15,8 @@ the operator offers, so whatever the file holds, it can cost time and nothing el
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels
+from .cache_note import CacheNote
 from .graph import Graph
 from .lowering import Choice
 from .machine import cpu_name
@@ -65,9 +64,10 @@ class Tuning:
         version = import_module(__name__.partition(".")[0]).__version__
         sizes = f"{kernels.LEVEL1_BYTES} {kernels.LEVEL2_BYTES}"
         machine = hashlib.sha256(f"{cpu_name()} {sizes}".encode()).hexdigest()[:12]
-        self.path = None
+        self._note = None
         if folder is not None:
-            self.path = Path(folder) / f"{model_id}-{version}-{isa}-{machine}.json"
+            name = f"{model_id}-{version}-{isa}-{machine}.json"
+            self._note = CacheNote(Path(folder) / name)
         self._known = self._read()
 
     def choices(
@@ -89,30 +89,14 @@ class Tuning:
             self._known = {**self._read(), **self._known}
         if pictures not in self._known and measure:
             self._known[pictures] = fastest(graph, shapes, self._isa)
-            self._write()
+            if self._note is not None:
+                self._note.write(self._known)
         return self._known.get(pictures, {})
 
     def _read(self) -> dict[str, dict[str, Choice]]:
         """Return what the file holds; nothing if there is none, or it is no such."""
-        if self.path is None:
-            return {}
-        try:
-            found = json.loads(self.path.read_text())
-        except (OSError, ValueError, RecursionError):
-            return {}
+        found: Any = self._note.read() if self._note is not None else None
         return found if _is_answers(found) else {}
-
-    def _write(self) -> None:
-        """Write the answers, whole or not at all."""
-        if self.path is None:
-            return
-        new = self.path.with_name(f".{self.path.name}.{os.urandom(8).hex()}")
-        try:
-            new.write_text(json.dumps(self._known, indent=1))
-            new.replace(self.path)
-        finally:
-            with suppress(OSError):
-                new.unlink()
 
 
 def _is_answers(found: Any) -> bool:

@@ -12,7 +12,7 @@ PROJECT = Path(__file__).parent.parent
 ROOT = PROJECT / "runtime"
 
 LAYERS = [
-    {"errors", "record"},
+    {"cache_note", "errors", "record"},
     {"spec"},
     {"image", "kernels", "machine", "quantisation", "scaled_kernel", "window"},
     {"pages", "view"},
