@@ -238,9 +238,7 @@ def lower_chain(low: Lowering, layers: list[Layer], x: View, out: View) -> Step 
         before = 0
         for first, last in pairwise(edges):
             strip = _Strip(low, layers, buffers, x, out, image, first, last)
-            pair = [strip.calls(follows=False), []]
-            if before:
-                pair[1] = strip.calls(follows=True, before=before)
+            pair = strip.calls(before)
             before = last - first
             for way in pair:
                 for step in way:
@@ -326,16 +324,25 @@ class _Strip:
         self.first = first
         self.last = last
 
-    def calls(self, follows: bool, before: int = 0) -> list[Step]:
-        """Return the steps; with `follows`, after a strip of `before` rows."""
-        steps: list[Step] = []
-        rows = self.last - self.first
+    def calls(self, before: int) -> tuple[list[Step], list[Step]]:
+        """Return the steps by itself, and those after a strip of `before` rows."""
+        alone: list[Step] = []
+        following: list[Step] = []
         done = int(not self.layers[1].pointwise)
         if done:
-            source = self._produce(steps, follows, before)
+            source = self._produce(alone, 0)
+            if before:
+                self._produce(following, before)
         else:
             low, high, _ = self.layers[0].rows_inside(self.first, self.last)
             source = self.x.slice(1, low, high - low)
+        others = self._others(source, done)
+        return alone + others, following + others if before else []
+
+    def _others(self, source: View, done: int) -> list[Step]:
+        """Return the steps of the layers after those that are done."""
+        steps: list[Step] = []
+        rows = self.last - self.first
         for index, layer in enumerate(self.layers[done:], done):
             padding, residual = (0, 0), None
             if not layer.pointwise:
@@ -350,7 +357,7 @@ class _Strip:
             source = target
         return steps
 
-    def _produce(self, steps: list[Step], follows: bool, before: int) -> View:
+    def _produce(self, steps: list[Step], before: int) -> View:
         """Add the first layer's steps; return the rows that the second reads."""
         layer, after = self.layers[:2]
         view = self.buffers.views[0]
@@ -362,7 +369,7 @@ class _Strip:
             return view.slice(1, first - low + top, last - first).slice(2, left, pixels)
 
         new = low
-        if follows:
+        if before:
             kept = max(0, after.window.kernel[0] - after.window.stride[0])
             shift = before * after.window.stride[0]
             for at in range(0, kept, shift):
@@ -372,9 +379,9 @@ class _Strip:
             new = max(low, low - top + kept)
         fresh = rows(new, high)
         if isinstance(after.op, Conv):
-            if not follows:
+            if not before:
                 steps += self._zeros(view.slice(2, left, pixels), 2, (left, right))
-            steps += self._zeros(fresh, 1, (0 if follows else top, bottom))
+            steps += self._zeros(fresh, 1, (0 if before else top, bottom))
         if high > new:
             start, stop, padding = layer.rows_inside(new, high)
             x = self.x.slice(1, start, stop - start)

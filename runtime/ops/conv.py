@@ -215,7 +215,7 @@ class Conv(Op):
 
     def winograd_tile(self, x: Spec, kernel: Spec) -> int:
         """Return the side of the tiles of Winograd's algorithm; 0 for another one."""
-        if self.groups > 1 or {*self.dilation} != {1}:
+        if kernel.shape[-4:-2] != (3, 3) or self.groups > 1 or {*self.dilation} != {1}:
             return 0
         *deep, down, across = (1, *per_axis(self.stride, x.rank - 2, "stride"))
         if {*deep} != {1} or down != across or across > 2:
