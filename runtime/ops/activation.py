@@ -8,12 +8,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .. import kernels
-from ..errors import DTypeError
 from ..record import record
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
-from .base import Lowering, Op
+from .base import Lowering, Op, as_view, finite_fields, require_float32
 
 
 class Elementwise(Op, abstract=True):
@@ -58,27 +57,6 @@ class Activation(Elementwise, abstract=True):
 
     Such layers need only `code`, `alpha` and `beta`.
     """
-
-
-def require_float32(name: str, *operands: Spec) -> None:
-    """Raise `DTypeError` unless every operand is float32."""
-    for operand in operands:
-        if operand.dtype != "float32":
-            raise DTypeError(f"{name}: found {operand}, wanted float32")
-
-
-def as_view(low: Lowering, operand: View | Array) -> View:
-    """Return an operand as a view; a weight becomes a constant."""
-    return operand if isinstance(operand, View) else low.constant(operand)
-
-
-def finite_fields(op: Any, *names: str) -> None:
-    """Make fields of a frozen operator floats; raise `ValueError` if not finite."""
-    for name in names:
-        value = getattr(op, name)
-        if isinstance(value, bool) or not math.isfinite(value):
-            raise ValueError(f"{name} {value!r}, wanted a finite number")
-        object.__setattr__(op, name, float(value))
 
 
 class Relu(Activation):

@@ -11,8 +11,7 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from ..window import checked_sizes
-from .activation import require_float32
-from .base import Lowering, Op, per_axis, require, require_image
+from .base import Lowering, Op, per_axis, require, require_float32, require_image
 
 
 @record

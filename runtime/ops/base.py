@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from ..errors import GraphError, ShapeError
+from ..errors import DTypeError, GraphError, ShapeError
 from ..lowering import NOTHING as NOTHING
 from ..lowering import Epilogue as Epilogue
 from ..lowering import Lowering as Lowering
@@ -221,6 +221,15 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def finite_fields(op: Any, *names: str) -> None:
+    """Make fields of a frozen operator floats; raise `ValueError` if not finite."""
+    for name in names:
+        value = getattr(op, name)
+        if isinstance(value, bool) or not math.isfinite(value):
+            raise ValueError(f"{name} {value!r}, wanted a finite number")
+        object.__setattr__(op, name, float(value))
+
+
 def checked_window(op: Op, *counts: str) -> None:
     """Check stride, dilation and padding, and fields that are one number from 1 on.
 
@@ -250,6 +259,13 @@ def require_bias(name: str, bias: Spec | None, outputs: int) -> None:
         raise ShapeError(f"{name}: bias {shape_text(bias.shape)}, wanted ({outputs},)")
 
 
+def require_float32(name: str, *operands: Spec) -> None:
+    """Raise `DTypeError` unless every operand is float32."""
+    for operand in operands:
+        if operand.dtype != "float32":
+            raise DTypeError(f"{name}: found {operand}, wanted float32")
+
+
 def require_image(name: str, x: Spec) -> None:
     """Raise `ShapeError` unless `x` is (N, spatial..., C) with one to three axes."""
     if not 3 <= x.rank <= 5 or 0 in x.shape:
@@ -257,6 +273,11 @@ def require_image(name: str, x: Spec) -> None:
             f"{name} wants a non-empty (N, L, C), (N, H, W, C) or (N, D, H, W, C), "
             f"found {shape_text(x.shape)}"
         )
+
+
+def as_view(low: Lowering, operand: View | Array) -> View:
+    """Return an operand as a view; a weight becomes a constant."""
+    return operand if isinstance(operand, View) else low.constant(operand)
 
 
 def normal_axis(axis: int, rank: int, name: str) -> int:

@@ -10,8 +10,15 @@ from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .activation import finite_fields, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import (
+    NOTHING,
+    Epilogue,
+    Lowering,
+    Op,
+    finite_fields,
+    require,
+    require_float32,
+)
 from .binary import binary_step
 
 

@@ -11,8 +11,16 @@ from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, checked_fields, require
+from .base import (
+    NOTHING,
+    Epilogue,
+    Lowering,
+    Op,
+    as_view,
+    checked_fields,
+    require,
+    require_float32,
+)
 
 ROW = 512
 """Weights of a shorter last axis are repeated up to this many elements."""

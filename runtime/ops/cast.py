@@ -10,8 +10,7 @@ from ..record import record
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
-from .activation import as_view
-from .base import Lowering, Op
+from .base import Lowering, Op, as_view
 from .binary import NUMBERS, common_dtype
 from .identity import copy_step, scratch_tensor
 

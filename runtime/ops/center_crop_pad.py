@@ -9,8 +9,7 @@ from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import View
 from ..window import checked_sizes
-from .activation import as_view
-from .base import Lowering, Op, checked_fields, normal_axis, require
+from .base import Lowering, Op, as_view, checked_fields, normal_axis, require
 from .identity import copy_step, in_place
 
 

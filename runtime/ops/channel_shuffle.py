@@ -11,8 +11,7 @@ from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
 from ..window import checked_sizes
-from .activation import as_view
-from .base import Lowering, Op, require
+from .base import Lowering, Op, as_view, require
 from .identity import copy_step
 
 

@@ -19,13 +19,14 @@ from ..window import (
     output_size,
     reach,
 )
-from .activation import as_view, require_float32
 from .base import (
     Lowering,
     Op,
+    as_view,
     checked_window,
     per_axis,
     require,
+    require_float32,
 )
 
 

@@ -10,8 +10,7 @@ import numpy as np
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
-from .activation import as_view
-from .base import Lowering
+from .base import Lowering, as_view
 from .binary import NUMBERS, Pairwise
 
 

@@ -7,8 +7,7 @@ from typing import ClassVar
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
-from .activation import as_view
-from .base import Lowering, Op
+from .base import Lowering, Op, as_view
 from .identity import copy_step
 
 

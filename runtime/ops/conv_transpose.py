@@ -16,7 +16,6 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import Halo, View
 from ..window import Padding, Window, checked_sizes, reach
-from .activation import require_float32
 from .base import (
     NOTHING,
     Epilogue,
@@ -26,6 +25,7 @@ from .base import (
     per_axis,
     require,
     require_bias,
+    require_float32,
     require_image,
 )
 

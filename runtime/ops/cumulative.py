@@ -8,8 +8,7 @@ from ..record import record
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
-from .activation import as_view
-from .base import Lowering, Op, checked_fields, normal_axis
+from .base import Lowering, Op, as_view, checked_fields, normal_axis
 from .binary import common_dtype
 
 

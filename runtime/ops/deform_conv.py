@@ -20,16 +20,17 @@ from ..window import (
     output_size,
     reach,
 )
-from .activation import as_view, require_float32
 from .base import (
     NOTHING,
     Epilogue,
     Lowering,
     Op,
+    as_view,
     checked_window,
     per_axis,
     require,
     require_bias,
+    require_float32,
 )
 
 

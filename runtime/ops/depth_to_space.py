@@ -12,8 +12,7 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from ..window import checked_sizes
-from .activation import as_view
-from .base import Lowering, Op, require, require_image
+from .base import Lowering, Op, as_view, require, require_image
 from .identity import copy_step
 
 

@@ -7,8 +7,7 @@ import numpy as np
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .activation import as_view, require_float32
-from .base import Lowering, Op, require
+from .base import Lowering, Op, as_view, require, require_float32
 
 
 class Det(Op):

@@ -8,8 +8,7 @@ import numpy as np
 
 from ..record import record
 from ..spec import Array, Spec, shape_text
-from .activation import finite_fields
-from .base import Op, checked_fields, normal_axis, require
+from .base import Op, checked_fields, finite_fields, normal_axis, require
 from .binary import common_dtype
 from .cast import DTYPES
 

@@ -10,8 +10,7 @@ from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .activation import as_view
-from .base import Lowering, Op, checked_fields, normal_axis, require
+from .base import Lowering, Op, as_view, checked_fields, normal_axis, require
 from .binary import common_dtype
 from .cast import as_int64
 

@@ -13,8 +13,7 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from ..window import checked_sizes
-from .activation import as_view, require_float32
-from .base import Lowering, Op, require, require_image
+from .base import Lowering, Op, as_view, require, require_float32, require_image
 from .resize import cubic_kernel, one_of
 
 FAR = 1e9

@@ -17,14 +17,15 @@ from ..window import (
     explicit_padding,
     reach,
 )
-from .activation import as_view, require_float32
 from .base import (
     Lowering,
     Op,
+    as_view,
     checked_window,
     per_axis,
     require,
     require_bias,
+    require_float32,
 )
 from .binary import arithmetic_step, binary_step, common_dtype
 from .cast import cast_step

@@ -25,7 +25,6 @@ from ..window import (
     output_size,
     reach,
 )
-from .activation import require_float32
 from .base import (
     NOTHING,
     Epilogue,
@@ -34,6 +33,7 @@ from .base import (
     checked_window,
     per_axis,
     require,
+    require_float32,
     require_image,
 )
 

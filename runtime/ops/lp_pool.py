@@ -12,8 +12,7 @@ from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
 from ..window import checked_sizes
-from .activation import require_float32
-from .base import Lowering, Op, require_image
+from .base import Lowering, Op, require_float32, require_image
 from .pool import SlidingPool
 
 

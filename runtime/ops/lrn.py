@@ -9,8 +9,7 @@ from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import View
 from ..window import Window, checked_sizes
-from .activation import as_view, finite_fields, require_float32
-from .base import Lowering, Op, require_image
+from .base import Lowering, Op, as_view, finite_fields, require_float32, require_image
 
 
 @record

@@ -9,8 +9,7 @@ from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .activation import finite_fields
-from .base import Lowering, Op, checked_fields, require
+from .base import Lowering, Op, checked_fields, finite_fields, require
 from .binary import NUMBERS, arithmetic_step, common_dtype
 from .cast import DTYPES, DType, as_int64, checked_dtype
 from .compare import compare_step

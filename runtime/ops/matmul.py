@@ -14,8 +14,7 @@ from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View, contiguous_strides
-from .activation import as_view, require_float32
-from .base import NOTHING, Epilogue, Lowering, Op, require
+from .base import NOTHING, Epilogue, Lowering, Op, as_view, require, require_float32
 from .identity import copy_step, scratch_tensor
 from .reduce import reduction_step
 

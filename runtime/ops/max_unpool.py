@@ -13,8 +13,15 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from ..window import checked_sizes
-from .activation import as_view, require_float32
-from .base import Lowering, Op, per_axis, require, require_image
+from .base import (
+    Lowering,
+    Op,
+    as_view,
+    per_axis,
+    require,
+    require_float32,
+    require_image,
+)
 from .pool import SlidingPool, all_see_input
 
 Order = Literal["channels_last", "channels_first", "channels_first_columns"]

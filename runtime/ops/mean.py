@@ -6,8 +6,15 @@ from ..record import record
 from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import View
-from .activation import as_view, require_float32
-from .base import Lowering, Op, checked_fields, normal_axes, reduced_shape
+from .base import (
+    Lowering,
+    Op,
+    as_view,
+    checked_fields,
+    normal_axes,
+    reduced_shape,
+    require_float32,
+)
 
 
 @record

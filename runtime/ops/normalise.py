@@ -12,14 +12,16 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
 from ..window import checked_sizes
-from .activation import as_view, finite_fields, require_float32
 from .base import (
     Lowering,
     Op,
+    as_view,
     checked_fields,
+    finite_fields,
     normal_axes,
     reduced_shape,
     require,
+    require_float32,
     require_image,
 )
 from .binary import broadcast_shape

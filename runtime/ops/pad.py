@@ -10,8 +10,7 @@ from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .activation import as_view, finite_fields
-from .base import Lowering, Op, require
+from .base import Lowering, Op, as_view, finite_fields, require
 from .identity import copy_step, in_place
 
 

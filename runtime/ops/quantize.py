@@ -10,8 +10,15 @@ from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .activation import as_view, require_float32
-from .base import Lowering, Op, checked_fields, normal_axis, require
+from .base import (
+    Lowering,
+    Op,
+    as_view,
+    checked_fields,
+    normal_axis,
+    require,
+    require_float32,
+)
 from .binary import common_dtype
 from .identity import scratch_tensor
 from .reduce import reduction_step

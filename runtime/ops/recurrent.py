@@ -25,11 +25,17 @@ from .activation import (
     Softsign,
     Tanh,
     ThresholdedRelu,
+)
+from .base import (
+    NOTHING,
+    Lowering,
+    Op,
     as_view,
+    checked_fields,
     finite_fields,
+    require,
     require_float32,
 )
-from .base import NOTHING, Lowering, Op, checked_fields, require
 from .binary import common_dtype
 from .cast import as_int64
 from .matmul import packed_panels

@@ -11,8 +11,7 @@ from ..record import record
 from ..spec import Array, Shape, Spec
 from ..step import Step
 from ..view import View
-from .activation import as_view
-from .base import Lowering, Op, checked_fields, normal_axes, reduced_shape
+from .base import Lowering, Op, as_view, checked_fields, normal_axes, reduced_shape
 from .binary import NUMBERS, common_dtype
 from .identity import copy_step
 

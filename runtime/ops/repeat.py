@@ -9,8 +9,7 @@ from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .activation import as_view
-from .base import Lowering, Op, require
+from .base import Lowering, Op, as_view, require
 from .identity import copy_step
 
 

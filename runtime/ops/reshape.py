@@ -6,8 +6,7 @@ from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .activation import as_view
-from .base import Lowering, Op, product, require
+from .base import Lowering, Op, as_view, product, require
 from .identity import copy_step
 
 

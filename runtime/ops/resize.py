@@ -14,8 +14,17 @@ from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View, contiguous_strides
 from ..window import checked_sizes
-from .activation import as_view, finite_fields, require_float32
-from .base import Lowering, Op, checked_fields, normal_axis, product, require
+from .base import (
+    Lowering,
+    Op,
+    as_view,
+    checked_fields,
+    finite_fields,
+    normal_axis,
+    product,
+    require,
+    require_float32,
+)
 from .identity import copy_step
 
 TOGETHER = 3

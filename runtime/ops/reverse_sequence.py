@@ -8,8 +8,7 @@ from ..record import record
 from ..spec import Array, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .activation import as_view
-from .base import Lowering, Op, checked_fields, normal_axis, require
+from .base import Lowering, Op, as_view, checked_fields, normal_axis, require
 from .binary import arithmetic_step
 from .cast import as_int64
 from .compare import compare_step

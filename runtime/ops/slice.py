@@ -6,8 +6,7 @@ from ..record import record
 from ..spec import Array, Shape, Spec, shape_text
 from ..step import Step
 from ..view import View
-from .activation import as_view
-from .base import Lowering, Op, checked_fields, normal_axis, require
+from .base import Lowering, Op, as_view, checked_fields, normal_axis, require
 from .identity import copy_step
 
 

@@ -8,8 +8,7 @@ from ..record import record
 from ..spec import Array, Spec
 from ..step import Step
 from ..view import View
-from .activation import as_view, require_float32
-from .base import Lowering, Op, normal_axis
+from .base import Lowering, Op, as_view, normal_axis, require_float32
 
 
 @record
