@@ -87,7 +87,6 @@ class Filling:
     def finish(self, threads: int) -> None:
         """Fill the places, on up to so many threads; the others end before it does."""
         jobs = sorted(self._begun.values(), key=lambda job: -job.packed.nbytes)
-        self._begun = {}
         left = deque(jobs)
         nbytes = sum(job.packed.nbytes for job in jobs)
         errors: list[Exception] = []

@@ -252,3 +252,35 @@ def test_a_chain_whose_middle_is_wanted_is_not_fused(monkeypatch):
     graph.output("wide")
     names = algorithms(optimise(graph))
     assert not any("pointwise, depthwise" in name for name in names)
+
+
+def test_a_strip_after_another_computes_only_new_rows(monkeypatch):
+    module = kernels.load("strips")
+    found = []
+
+    def strips(ways, elements, real=module.strips):
+        found.extend(ways)
+        return real(ways, elements)
+
+    monkeypatch.setattr(module, "strips", strips)
+    monkeypatch.setattr(kernels, "LEVEL2_BYTES", 20 << 10)
+    graph = Graph("mobile")
+    x = graph.input("x", ("N", 24, 12, 8))
+    x = graph.add(ops.Conv(), x, kernel=np.ones((1, 1, 8, 24), np.float32))
+    x = graph.add(
+        ops.Conv(padding=1, groups=24), x, kernel=np.ones((3, 3, 1, 24), np.float32)
+    )
+    graph.output(graph.add(ops.Conv(), x, kernel=np.ones((1, 1, 24, 8), np.float32)))
+    algorithms(graph)
+    first, *others = found
+    assert len(others) > 2
+    assert first[1] == []
+    for alone, following in others:
+        copies = [call for call in following if call[2] == [True, True]]
+        assert len(copies) == 1
+        assert copies[0] not in alone
+        kernels_of = [call[:2] for call in following]
+        assert kernels_of[-2:] == [call[:2] for call in alone[-2:]]
+        product = following[-1][0]
+        fewer = next(geometry for kernel, geometry in kernels_of if kernel == product)
+        assert fewer not in [call[1] for call in alone]
