@@ -60,12 +60,14 @@ def depthwise(
 
     def vectors(array: Array) -> Array:
         """Return (vectors, ..., lanes) of an array whose last axis is channels."""
-        channels = beside * outputs
-        count = -(-array.shape[-1] // channels)
-        whole = [(0, 0)] * (array.ndim - 1) + [(0, count * channels - array.shape[-1])]
-        array = np.pad(array, whole).reshape(*array.shape[:-1], count, channels)
-        array = np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, lanes - channels)])
-        return np.moveaxis(array, -2, 0)
+        *front, channels = array.shape
+        used = beside * outputs
+        count = -(-channels // used)
+        whole = np.zeros((*front, count * used), np.float32)
+        whole[..., :channels] = array
+        spread = np.zeros((count, *front, lanes), np.float32)
+        spread[..., :used] = np.moveaxis(whole.reshape(*front, count, used), -2, 0)
+        return spread
 
     def pack() -> Array:
         weight: Array = np.asarray(kernel).reshape(-1, width, *kernel.shape[-2:])

@@ -20,11 +20,13 @@ def drop_identity(graph: Graph) -> Graph:
     same: dict[str, str] = {}
     kept: list[Node] = []
     for node in graph.nodes:
-        current = replace(
-            node,
-            inputs=tuple(same.get(v, v) for v in node.inputs),
-            residual=same.get(node.residual, node.residual) if node.residual else None,
-        )
+        current = node
+        if not same.keys().isdisjoint(node.reads):
+            current = replace(
+                node,
+                inputs=tuple(same.get(v, v) for v in node.inputs),
+                residual=same.get(node.residual or "", node.residual),
+            )
         value = node.outputs[0]
         if value not in graph.outputs and _changes_nothing(current, producers, specs):
             same[value] = current.inputs[0]

@@ -32,7 +32,8 @@ def fold_constants(graph: Graph) -> Graph:
                 tensors[value] = f"{value}/value"
                 weights[f"{value}/value"] = stored(array)
             continue
-        current = _with_weights(node, tensors)
+        constant = not tensors.keys().isdisjoint(node.inputs)
+        current = _with_weights(node, tensors) if constant else node
         for value in dict.fromkeys(current.reads):
             if value in tensors and value not in given:
                 kept.append(Node(value, Constant(), (), {"value": tensors[value]}))
