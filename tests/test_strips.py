@@ -112,24 +112,27 @@ def test_a_first_convolution_runs_with_its_pooling(monkeypatch):
 @pytest.mark.parametrize("isa", kernels.SUPPORTED)
 @pytest.mark.parametrize("act", [ops.Relu(), ops.Silu(), None])
 @pytest.mark.parametrize(
-    ("shape", "outputs", "stride"),
+    ("shape", "outputs", "size", "stride"),
     [
-        ((1, 24, 24, 16), 16, 1),
-        ((2, 23, 29, 20), 37, 1),
-        ((3, 9, 8, 70), 65, 1),
-        ((1, 42, 46, 64), 70, 2),
+        ((1, 24, 24, 16), 16, 3, 1),
+        ((2, 23, 29, 20), 37, 3, 1),
+        ((3, 9, 8, 70), 65, 3, 1),
+        ((1, 42, 46, 64), 70, 3, 2),
+        ((2, 23, 29, 20), 37, 5, 1),
     ],
 )
 def test_winograd_pools_what_a_tile_holds(
-    shape, outputs, stride, act, isa, monkeypatch
+    shape, outputs, size, stride, act, isa, monkeypatch
 ):
     """The same bits as the pooling of a convolution whose result is wanted itself."""
     monkeypatch.setattr(kernels, "LEVEL2_BYTES", 4 << 10)
     rng = np.random.default_rng(outputs)
-    kernel, bias = normal(rng, (3, 3, shape[-1], outputs)), normal(rng, (outputs,))
+    kernel = normal(rng, (size, size, shape[-1], outputs))
+    bias = normal(rng, (outputs,))
     graph = Graph("halved")
     x = graph.input("x", shape)
-    y = graph.add(ops.Conv(stride, padding=1), x, kernel=kernel, bias=bias)
+    op = ops.Conv(stride, padding=size // 2)
+    y = graph.add(op, x, kernel=kernel, bias=bias)
     if act is not None:
         y = graph.add(act, y)
     graph.output(graph.add(ops.MaxPool(2, 2), y))

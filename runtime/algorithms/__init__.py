@@ -4,9 +4,16 @@ from .depthwise import depthwise, suits_depthwise
 from .matrix_product import matrix_product
 from .moves import Moves
 from .narrow import narrow, suits_narrow
-from .winograd import winograd, winograd_halo, winograd_others, winograd_tile
+from .winograd import (
+    WINOGRAD_SIZES,
+    winograd,
+    winograd_halo,
+    winograd_others,
+    winograd_tile,
+)
 
 __all__ = [
+    "WINOGRAD_SIZES",
     "Moves",
     "depthwise",
     "matrix_product",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..algorithms import (
+    WINOGRAD_SIZES,
     Moves,
     depthwise,
     matrix_product,
@@ -129,9 +130,9 @@ class Conv(Op):
         counts = output_size(x.spatial, span, stride, padding)
         tile = self.winograd_tile(x, kernel)
         if tile:
-            depth = math.prod(kernel.shape[:-4])
-            most = max((tile, *winograd_others(tile, stride[-1])))
-            return winograd_halo(most, stride[-1], x, counts, depth, padding)
+            others = winograd_others(tile, kernel.shape[-3], stride[-1])
+            most = max((tile, *others))
+            return winograd_halo(most, kernel, stride[-1], x, counts, padding)
         return (
             (0, 0),
             *(
@@ -162,7 +163,7 @@ class Conv(Op):
         tile = self.winograd_tile(x.spec, Spec(kernel.shape))
         if tile:
             _, stride, padding = self._geometry(x.spec, Spec(kernel.shape))
-            others = winograd_others(tile, stride[-1])
+            others = winograd_others(tile, kernel.shape[-3], stride[-1])
             none = () if epilogue.halved else (0,)
             tile = low.choose("winograd tile", (tile, *others, *none))
         if tile:
@@ -215,7 +216,9 @@ class Conv(Op):
 
     def winograd_tile(self, x: Spec, kernel: Spec) -> int:
         """Return the side of the tiles of Winograd's algorithm; 0 for another one."""
-        if kernel.shape[-4:-2] != (3, 3) or self.groups > 1 or {*self.dilation} != {1}:
+        if kernel.shape[-4:-2] not in WINOGRAD_SIZES or self.groups > 1:
+            return 0
+        if {*self.dilation} != {1}:
             return 0
         *deep, down, across = (1, *per_axis(self.stride, x.rank - 2, "stride"))
         if {*deep} != {1} or down != across or across > 2:

@@ -280,36 +280,35 @@ def test_few_outputs_share_vectors(isa, outputs, lanes):
 
 
 def winograd_bound(tile, x, kernel, padding):
-    """Return how far F(tile x tile, 3x3) may be off at each output.
+    """Return how far F(tile x tile, size x size) may be off at each output.
 
     Every sum of K terms errs by at most 2 sqrt(K) u of the sum of magnitudes, so the
     algorithm is followed with the magnitudes of all its matrices.
     """
-    points = [
-        0,
-        *(s * p for p in kernels.load("winograd").POINTS[tile] for s in (1, -1)),
-    ]
-    size = tile + 2
-    evaluate = np.zeros((size, size))
+    size = len(kernel)
+    inputs = tile + size - 1
+    above = kernels.load("winograd").POINTS[inputs]
+    points = [0, *(s * p for p in above for s in (1, -1))]
+    evaluate = np.zeros((inputs, inputs))
     for row, p in enumerate(points):
         others = np.poly([q for q in points if q != p])[::-1]
-        evaluate[row, : size - 1] = others
+        evaluate[row, : inputs - 1] = others
     evaluate[-1] = np.poly(points)[::-1]
     scale = [np.prod([p - q for q in points if q != p]) for p in points]
-    powers = np.array([[p**j for j in range(3)] for p in points])
+    powers = np.array([[p**j for j in range(size)] for p in points])
     weights = powers / np.array(scale)[:, None]
-    weights = np.abs(np.vstack([weights, [0, 0, 1]]))
+    weights = np.abs(np.vstack([weights, np.eye(size)[-1]]))
     last = tile - 1
     back = [[p**i for p in points] + [float(i == last)] for i in range(tile)]
     back = np.abs(back)
     (top, bottom), (left, right) = padding
-    rows, pixels = (x.shape[i + 1] + sum(padding[i]) - 2 for i in range(2))
+    rows, pixels = (x.shape[i + 1] + sum(padding[i]) - size + 1 for i in range(2))
     x = np.abs(x).astype(float)
     x = np.pad(x, [(0, 0), (top, bottom + last), (left, right + last), (0, 0)])
     u = np.einsum("ai,bj,ijcn->abcn", weights, weights, np.abs(kernel).astype(float))
     out = np.zeros((x.shape[0], rows + last, pixels + last, kernel.shape[-1]))
     for i, j in itertools.product(range(0, rows, tile), range(0, pixels, tile)):
-        d = x[:, i : i + size, j : j + size]
+        d = x[:, i : i + inputs, j : j + inputs]
         v = np.einsum("ai,bj,tijc->abtc", np.abs(evaluate), np.abs(evaluate), d)
         m = np.einsum("abtc,abcn->abtn", v, u)
         y = np.einsum("ia,jb,abtn->tijn", back, back, m)
@@ -319,27 +318,43 @@ def winograd_bound(tile, x, kernel, padding):
 
 
 @pytest.mark.parametrize(
-    ("tile", "shape", "outputs", "padding"),
+    ("tile", "size", "shape", "outputs", "padding"),
     [
-        (4, (1, 12, 12, 16), 16, ((1, 1), (1, 1))),
-        (4, (2, 9, 11, 17), 33, ((1, 1), (1, 1))),
-        (4, (1, 14, 9, 48), 20, ((0, 0), (0, 0))),
-        (4, (1, 10, 10, 16), 16, ((2, 0), (0, 2))),
-        (4, (1, 70, 66, 64), 64, ((1, 1), (1, 1))),
-        (4, (5, 9, 8, 130), 31, ((1, 1), (1, 1))),
-        (2, (1, 7, 7, 16), 16, ((1, 1), (1, 1))),
-        (2, (3, 5, 8, 17), 33, ((1, 1), (1, 1))),
-        (2, (2, 9, 8, 20), 18, ((0, 0), (0, 0))),
-        (2, (1, 6, 6, 130), 31, ((2, 0), (0, 2))),
-        (2, (1, 13, 14, 368), 360, ((1, 1), (1, 1))),
+        (4, 3, (1, 12, 12, 16), 16, ((1, 1), (1, 1))),
+        (4, 3, (2, 9, 11, 17), 33, ((1, 1), (1, 1))),
+        (4, 3, (1, 14, 9, 48), 20, ((0, 0), (0, 0))),
+        (4, 3, (1, 10, 10, 16), 16, ((2, 0), (0, 2))),
+        (4, 3, (1, 70, 66, 64), 64, ((1, 1), (1, 1))),
+        (4, 3, (5, 9, 8, 130), 31, ((1, 1), (1, 1))),
+        (2, 3, (1, 7, 7, 16), 16, ((1, 1), (1, 1))),
+        (2, 3, (3, 5, 8, 17), 33, ((1, 1), (1, 1))),
+        (2, 3, (2, 9, 8, 20), 18, ((0, 0), (0, 0))),
+        (2, 3, (1, 6, 6, 130), 31, ((2, 0), (0, 2))),
+        (2, 3, (1, 13, 14, 368), 360, ((1, 1), (1, 1))),
+        (2, 5, (1, 12, 12, 16), 16, ((2, 2), (2, 2))),
+        (2, 5, (2, 9, 11, 17), 33, ((2, 2), (2, 2))),
+        (2, 5, (3, 9, 10, 20), 18, ((0, 0), (0, 0))),
+        (2, 5, (1, 8, 7, 70), 31, ((3, 0), (1, 4))),
+        (2, 5, (1, 30, 27, 64), 72, ((2, 2), (2, 2))),
     ],
 )
-def test_winograd_stays_within_its_bound(tile, shape, outputs, padding):
+def test_winograd_stays_within_its_bound(tile, size, shape, outputs, padding):
     def bound(x, w):
         return winograd_bound(tile, x, w, padding)
 
-    kernel = (3, 3, shape[-1], outputs)
+    kernel = (size, size, shape[-1], outputs)
     check_winograd(ops.Conv(padding=padding), tile, shape, kernel, bound)
+
+
+@pytest.mark.parametrize(
+    "op", [ops.Conv(2, padding=2), ops.Conv(dilation=2), ops.Conv(groups=2)]
+)
+def test_no_winograd_of_5x5_but_the_plain_one(op):
+    shape = (1, 28, 28, 64)
+    assert ops.Conv(padding=2).winograd_tile(Spec(shape), Spec((5, 5, 64, 64))) == 2
+    assert not op.winograd_tile(Spec(shape), Spec((5, 5, 64 // op.groups, 64)))
+    for sides in ((3, 5), (5, 3), (1, 5), (7, 7)):
+        assert not ops.Conv().winograd_tile(Spec(shape), Spec((*sides, 64, 64)))
 
 
 def check_winograd(op, tile, shape, kernel, bound, most=0.1):
@@ -433,24 +448,25 @@ def volume_bound(tile, x, kernel, padding):
 
 
 @pytest.mark.parametrize(
-    ("tile", "shape", "depth", "outputs", "padding"),
+    ("tile", "size", "shape", "depth", "outputs", "padding"),
     [
-        (4, (1, 4, 12, 12, 16), 3, 16, ((1, 1), (1, 1), (1, 1))),
-        (4, (2, 5, 9, 11, 17), 2, 33, ((1, 0), (1, 1), (1, 1))),
-        (4, (1, 16, 30, 27, 64), 3, 64, ((1, 1), (1, 1), (1, 1))),
-        (4, (3, 2, 14, 9, 20), 1, 18, ((0, 0), (0, 0), (2, 0))),
-        (4, (1, 9, 12, 12, 16), 7, 16, ((3, 3), (0, 2), (1, 1))),
-        (2, (2, 1, 7, 7, 130), 3, 31, ((1, 1), (1, 1), (1, 1))),
-        (2, (1, 2, 7, 7, 368), 3, 360, ((1, 1), (1, 1), (1, 1))),
+        (4, 3, (1, 4, 12, 12, 16), 3, 16, ((1, 1), (1, 1), (1, 1))),
+        (4, 3, (2, 5, 9, 11, 17), 2, 33, ((1, 0), (1, 1), (1, 1))),
+        (4, 3, (1, 16, 30, 27, 64), 3, 64, ((1, 1), (1, 1), (1, 1))),
+        (4, 3, (3, 2, 14, 9, 20), 1, 18, ((0, 0), (0, 0), (2, 0))),
+        (4, 3, (1, 9, 12, 12, 16), 7, 16, ((3, 3), (0, 2), (1, 1))),
+        (2, 3, (2, 1, 7, 7, 130), 3, 31, ((1, 1), (1, 1), (1, 1))),
+        (2, 3, (1, 2, 7, 7, 368), 3, 360, ((1, 1), (1, 1), (1, 1))),
+        (2, 5, (1, 4, 10, 9, 17), 3, 18, ((1, 1), (2, 2), (2, 2))),
     ],
 )
 def test_winograd_of_volumes_stays_within_its_bound(
-    tile, shape, depth, outputs, padding
+    tile, size, shape, depth, outputs, padding
 ):
     def bound(x, w):
         return volume_bound(tile, x, w, padding)
 
-    kernel = (depth, 3, 3, shape[-1], outputs)
+    kernel = (depth, size, size, shape[-1], outputs)
     check_winograd(ops.Conv(padding=padding), tile, shape, kernel, bound, 0.3)
 
 
