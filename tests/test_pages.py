@@ -1,18 +1,13 @@
 """Memory on large pages where these are at hand."""
 
-import itertools
 import mmap
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
-from striate import pages
 from striate.pages import LARGE_PAGE, aligned_zeros
 
 SIZE = 3 * LARGE_PAGE
-LARGE, SMALL = "hg", "nh"
-"""What the system notes of memory for which large or small pages were asked."""
 
 
 def flags_of(array):
@@ -27,18 +22,6 @@ def flags_of(array):
             inside = int(start, 16) <= array.ctypes.data < int(end, 16)
             found = line if inside else ""
     raise AssertionError("no mapping holds the array")
-
-
-@pytest.fixture
-def touches(monkeypatch):
-    """Let first touches of large pages take the seconds that are put in a list."""
-    seconds = []
-    clock = itertools.count()
-    monkeypatch.setattr(pages, "_WAITED", Event())
-    monkeypatch.setattr(
-        pages, "perf_counter", lambda: seconds.pop(0) if next(clock) % 2 else 0.0
-    )
-    return seconds
 
 
 @pytest.mark.parametrize("nbytes", [4, 4096, LARGE_PAGE, 3 * LARGE_PAGE + 68])
@@ -60,14 +43,9 @@ def test_memory_that_is_not_there_is_a_memory_error():
     or not Path("/sys/kernel/mm/transparent_hugepage").exists(),
     reason="this system has no large pages to ask for",
 )
-def test_large_pages_until_one_has_waited(touches):
-    touches += [1e-4, 1e-1]
-    quick, slow, later = (aligned_zeros(SIZE // 4) for _ in range(3))
-    assert LARGE in flags_of(quick)
-    assert SMALL in flags_of(slow)
-    assert LARGE not in flags_of(slow)
-    assert LARGE not in flags_of(later)
-    assert touches == []
-    for array in (quick, slow, later):
-        assert not array.any()
-        array[:] = 1
+def test_large_pages_are_asked_for():
+    array = aligned_zeros(SIZE // 4)
+    assert "hg" in flags_of(array)
+    assert not array.any()
+    array[:] = 1
+    assert "hg" not in flags_of(aligned_zeros(LARGE_PAGE // 4 - 1))
