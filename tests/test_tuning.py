@@ -76,7 +76,7 @@ def algorithms(model, x=X):
 
 def answers(folder):
     """Return what the only file of answers holds."""
-    (file,) = folder.glob("*.json")
+    (file,) = folder.glob(f"*-{striate.__version__}-*.json")
     return file, json.loads(file.read_text())
 
 

@@ -132,7 +132,7 @@ def test_layers_are_measured_against_the_peak(measured):
 def test_tuning_is_kept(measured, run, tmp_path):
     assert measured("--runs", 1)["tuned"] is False
     assert measured("--runs", 1, "--tune", "--cache", tmp_path)["tuned"] is True
-    (kept,) = tmp_path.glob("*.json")
+    (kept,) = tmp_path.glob(f"*-{striate.__version__}-*.json")
     before = kept.stat().st_mtime_ns
     status, out, _ = run(DIGITS, "--runs", 1, "--tune", "--cache", tmp_path)
     assert status == 0
