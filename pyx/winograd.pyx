@@ -1,4 +1,4 @@
-"""Convolution by Winograd's minimal filtering: 3x3 of stride one and two, and 5x5.
+"""3x3 convolution by Winograd's minimal filtering, of stride one and two.
 
 F(4x4, 3x3): a 4x4 tile of outputs depends on 6x6 inputs. Evaluated as a product of
 polynomials at six points, the tile costs 36 products where the definition needs 144:
@@ -25,9 +25,6 @@ weights 16/9 of the kernel's size where the larger tile makes them four times as
 It serves small images, of which the larger tile would waste much and whose weights
 take longer to read than to multiply.
 
-F(2x2, 5x5) takes the six points of the large tile, and so its input transform: 36
-products for a tile of 2x2 where the definition needs 100.
-
 With a stride of two the outer taps meet only even inputs and the inner tap only odd
 ones. Two outputs depend on five inputs; the outer taps are a polynomial of two terms,
 which takes the points 0, 1 and infinity:
@@ -53,12 +50,10 @@ Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolut
 Deep Neural Networks", 2018.
 """
 
-from activation cimport NONE
-from libc.math cimport INFINITY
 from simd cimport larger
 from step cimport bound, share
 
-include "tile.pxi"
+include "places.pxi"
 
 lanes = LANES
 """Floats in a vector."""
@@ -66,16 +61,13 @@ lanes = LANES
 registers = REGISTERS
 """Vector registers of this instruction set."""
 
-POINTS = {4: (1.0,), 6: (0.625, 1.5)}
-"""How many points to those above zero, for a stride of one."""
+POINTS = {2: (1.0,), 4: (0.625, 1.5)}
+"""Tile size to the points above zero."""
 
 cdef enum:
     MOST_POINTS = 6
-    MOST_SIZE = 5
     MOST_DEPTH = 7
     MOST_TAPS = 4 * MOST_DEPTH
-
-cdef float NO_BIAS[4 * 16]
 
 
 cdef struct Geometry:
@@ -163,7 +155,7 @@ cdef inline void evaluate(const int points, vec* d) noexcept nogil:
 
 
 cdef inline void interpolate(
-    const int tile, const int sums, const vec* m, vec* y, Py_ssize_t step
+    const int sums, const vec* m, vec* y, Py_ssize_t step
 ) noexcept nogil:
     """Write A^T m, `step` apart: the outputs along a side from as many sums."""
     cdef vec sum_a = m[1] + m[2], difference_a = m[1] - m[2]
@@ -180,9 +172,6 @@ cdef inline void interpolate(
     difference_b = m[3] - m[4]
     y[0] = m[0] + sum_a + sum_b
     y[step] = splat(0.625) * difference_a + splat(1.5) * difference_b
-    if tile == 2:
-        y[step] = y[step] + m[5]
-        return
     y[2 * step] = splat(0.390625) * sum_a + splat(2.25) * sum_b
     y[3 * step] = (
         splat(0.244140625) * difference_a + splat(3.375) * difference_b + m[5]
@@ -234,12 +223,12 @@ cdef inline void output_vector(
     for i in range(g.sums):
         for k in range(sums):
             d[k] = load(m + k * sums * place)
-        interpolate(tile, sums, d, &half[i], sums)
+        interpolate(sums, d, &half[i], sums)
         m += place
     for i in range(min(g.tile, rows)):
         for k in range(tile):
             prefetch_write(y + (wide + k) * g.y[3])
-        interpolate(tile, sums, &half[i * sums], out, 1)
+        interpolate(sums, &half[i * sums], out, 1)
         for k in range(tile):
             out[k] = out[k] + b
             if g.finish.residual and k < pixels:
@@ -342,53 +331,14 @@ cdef void products(
     Py_ssize_t first, Py_ssize_t last,
 ) noexcept nogil:
     """Multiply, for that many tiles of each plane and some blocks of outputs."""
-    cdef Py_ssize_t vectors = m_width(g) // LANES
-    cdef Py_ssize_t plane_size = tiles * v_tile(g), count = tiles * g.planes
-    cdef Py_ssize_t strips = (count + g.mr - 1) // g.mr
+    cdef Py_ssize_t vectors = m_width(g) // LANES, place
     cdef Py_ssize_t tap[MOST_TAPS]
-    cdef Py_ssize_t place, block, vector, strip, rows, lines, each, line
-    cdef const float* after
     cdef Task task
-    cdef Tile run
-    cdef Finish plain
-    cdef int nr
-    plain.code = NONE
-    plain.alpha = -INFINITY
-    plain.beta = INFINITY
-    plain.residual = 0
-    task.r = NULL
-    task.dx = v_tile(g)
-    task.dy = m_tile(g)
-    task.dr = 0
-    task.tap = tap
-    task.run = g.channels
-    task.bias = NO_BIAS
-    task.distant = False
-    task.finish = &plain
     for place in range(g.sums * g.sums):
-        task.taps = taps_of(g, place, plane_size, tap)
-        line = LINE * g.channels * task.taps
-        for block in range(first, last):
-            vector = block * g.nr
-            nr = <int>min(<Py_ssize_t>g.nr, vectors - vector)
-            task.w = u + vector * LANES * g.channels * task.taps
-            task.outputs = nr * LANES
-            task.x = v
-            task.y = m + place * m_width(g) + vector * LANES
-            after = task.w + nr * LANES * g.channels * task.taps
-            if block + 1 == last:
-                after = u + (vectors * task.taps + first * g.nr) * LANES * g.channels
-            # The strips share the next block's lines, one or two for each step.
-            lines = max(1, nr * LANES // LINE)
-            each = 1 if strips >= lines else 2
-            task.apart = line * (each - 1)
-            for strip in range(strips):
-                task.ahead = after + min(each * strip, lines - each) * line
-                rows = count // strips + (1 if strip < count % strips else 0)
-                run = TILES[nr][rows]
-                run(&task)
-                task.x += rows * task.dx
-                task.y += rows * task.dy
+        begin_places(&task, tap, taps_of(g, place, tiles * v_tile(g), tap), g.channels,
+                     v_tile(g), m_tile(g))
+        multiply_place(&task, v, u, m + place * m_width(g), tiles * g.planes, vectors,
+                       first, last, g.mr, g.nr)
         u += vectors * LANES * g.channels * task.taps
 
 
@@ -418,10 +368,8 @@ cdef void transform_outputs(
         )
         rows = g.rows - g.tile * i
         pixels = g.pixels - g.tile * j
-        if g.tile == 4:
+        if g.sums == 6:
             output_tile(4, 6, g, m, bias, y, r, rows, pixels, outputs)
-        elif g.sums == 6:
-            output_tile(2, 6, g, m, bias, y, r, rows, pixels, outputs)
         elif g.sums == 4:
             output_tile(2, 4, g, m, bias, y, r, rows, pixels, outputs)
         else:
@@ -456,18 +404,18 @@ cdef void run_winograd(
 
 
 cdef int set_tile(
-    Geometry* g, Py_ssize_t tile, Py_ssize_t size, Py_ssize_t stride, Py_ssize_t depth
+    Geometry* g, Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t depth
 ) except -1:
-    """Set the kernel's depth and what follows from the tile, the kernel and the stride."""
+    """Set the kernel's depth and what follows from the tile and the stride."""
     cdef Py_ssize_t i
     if not 0 < depth <= MOST_DEPTH:
         raise ValueError(f"a kernel of {depth} planes, at most {MOST_DEPTH}")
     g.depth = depth
-    if (tile, size, stride) not in ((2, 3, 1), (4, 3, 1), (2, 3, 2), (2, 5, 1)):
-        raise ValueError(f"no tile of {tile} for a kernel of {size}, stride {stride}")
+    if (tile, stride) not in ((2, 1), (4, 1), (2, 2)):
+        raise ValueError(f"no tile of {tile} for a stride of {stride}")
     g.tile = tile
     g.stride = stride
-    g.points = stride * (tile - 1) + size
+    g.points = stride * (tile - 1) + 3
     g.sums = 3 if stride == 2 else g.points
     for i in range(g.sums + 1):
         g.edge[i] = i
@@ -475,10 +423,9 @@ cdef int set_tile(
         g.edge[1], g.edge[2], g.edge[3] = 2, 3, 5
 
 
-def winograd(Py_ssize_t tile, Py_ssize_t size, Py_ssize_t stride, Py_ssize_t depth,
-             Py_ssize_t images, down, across, planes, rows, pixels, Py_ssize_t channels,
-             Py_ssize_t outputs, Py_ssize_t chunk, x, y, r, shape, finish, bint residual,
-             bint halved):
+def winograd(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t depth, Py_ssize_t images, down,
+             across, planes, rows, pixels, Py_ssize_t channels, Py_ssize_t outputs,
+             Py_ssize_t chunk, x, y, r, shape, finish, bint residual, bint halved):
     """Bind the convolution.
 
     Operands: output, input, weights, bias, residual (any address if there is none), and
@@ -488,10 +435,8 @@ def winograd(Py_ssize_t tile, Py_ssize_t size, Py_ssize_t stride, Py_ssize_t dep
     ----------
     tile : int
         Outputs of a tile along a side, 2 or 4.
-    size : int
-        Taps of a kernel along a side, 3, or 5 with a tile of 2.
     stride : int
-        1, or 2 with a tile of 2 and 3 taps.
+        1, or 2 with a tile of 2.
     depth : int
         Planes of a kernel.
     images, down, across : int
@@ -516,7 +461,7 @@ def winograd(Py_ssize_t tile, Py_ssize_t size, Py_ssize_t stride, Py_ssize_t dep
     """
     cdef Geometry g
     cdef int axis
-    set_tile(&g, tile, size, stride, depth)
+    set_tile(&g, tile, stride, depth)
     g.tiles = images * down * across
     g.down = down
     g.across = across
@@ -543,12 +488,12 @@ def winograd(Py_ssize_t tile, Py_ssize_t size, Py_ssize_t stride, Py_ssize_t dep
     return bound(run_winograd, &g, sizeof(g))
 
 
-def scratch_elements(Py_ssize_t tile, Py_ssize_t size, Py_ssize_t stride,
-                     Py_ssize_t depth, Py_ssize_t planes, Py_ssize_t channels,
-                     Py_ssize_t outputs, Py_ssize_t chunk):
+def scratch_elements(Py_ssize_t tile, Py_ssize_t stride, Py_ssize_t depth,
+                     Py_ssize_t planes, Py_ssize_t channels, Py_ssize_t outputs,
+                     Py_ssize_t chunk):
     """Return the floats of scratch of one thread; the parameters are `winograd`'s."""
     cdef Geometry g
-    set_tile(&g, tile, size, stride, depth)
+    set_tile(&g, tile, stride, depth)
     g.planes = planes
     g.channels = channels
     g.outputs = outputs
@@ -557,8 +502,8 @@ def scratch_elements(Py_ssize_t tile, Py_ssize_t size, Py_ssize_t stride,
 
 
 cdef inline void pack_vector(
-    const int points, const int size, const float* k, const double* scale,
-    Py_ssize_t tap, int lanes, const double* m, float* out, const Py_ssize_t* to,
+    const int points, const float* k, const double* scale, Py_ssize_t tap, int lanes,
+    const double* m, float* out, const Py_ssize_t* to,
 ) noexcept nogil:
     """Write G k G^T for one input channel and up to LANES outputs, in float64.
 
@@ -566,30 +511,29 @@ cdef inline void pack_vector(
     `to[i]` behind `out`.
     """
     cdef float given[LANES]
-    cdef double w[MOST_SIZE * MOST_SIZE][LANES]
-    cdef double half[MOST_SIZE * MOST_POINTS][LANES]
-    cdef double total
-    cdef int i, j, n, t
+    cdef double w[9][LANES]
+    cdef double half[3 * MOST_POINTS][LANES]
+    cdef int i, j, n
     cdef float* u
-    for i in range(size * size):
+    for i in range(9):
         store(given, load_n(k + i * tap, lanes))
         for n in range(LANES):
             w[i][n] = given[n] * scale[n]
     for i in range(points):
-        for j in range(size):
+        for j in range(3):
             for n in range(LANES):
-                total = m[size * i] * w[j][n]
-                for t in range(1, size):
-                    total = total + m[size * i + t] * w[size * t + j][n]
-                half[size * i + j][n] = total
+                half[3 * i + j][n] = (
+                    m[3 * i] * w[j][n] + m[3 * i + 1] * w[3 + j][n]
+                    + m[3 * i + 2] * w[6 + j][n]
+                )
     for i in range(points):
         for j in range(points):
             u = out + to[i * points + j]
             for n in range(LANES):
-                total = half[size * i][n] * m[size * j]
-                for t in range(1, size):
-                    total = total + half[size * i + t][n] * m[size * j + t]
-                u[n] = <float>total
+                u[n] = <float>(
+                    half[3 * i][n] * m[3 * j] + half[3 * i + 1][n] * m[3 * j + 1]
+                    + half[3 * i + 2][n] * m[3 * j + 2]
+                )
 
 
 cdef void pack_channel(
@@ -597,14 +541,12 @@ cdef void pack_channel(
     const double* m, float* out, const Py_ssize_t* to,
 ) noexcept nogil:
     """Write G k G^T; the parameters are those of `pack_vector`."""
-    if g.points == 6 and g.tile == 2:
-        pack_vector(6, 5, k, scale, tap, lanes, m, out, to)
-    elif g.points == 6:
-        pack_vector(6, 3, k, scale, tap, lanes, m, out, to)
+    if g.points == 6:
+        pack_vector(6, k, scale, tap, lanes, m, out, to)
     elif g.points == 5:
-        pack_vector(5, 3, k, scale, tap, lanes, m, out, to)
+        pack_vector(5, k, scale, tap, lanes, m, out, to)
     else:
-        pack_vector(4, 3, k, scale, tap, lanes, m, out, to)
+        pack_vector(4, k, scale, tap, lanes, m, out, to)
 
 
 def pack_weights(const float[:, :, :, :, ::1] kernel, const double[::1] scale,
@@ -614,10 +556,10 @@ def pack_weights(const float[:, :, :, :, ::1] kernel, const double[::1] scale,
 
     Parameters
     ----------
-    kernel : array of shape (depth, size, size, channels, outputs)
+    kernel : array of shape (depth, 3, 3, channels, outputs)
     scale : array of outputs
         What the kernels of each output are multiplied by.
-    g_matrix : array of shape (points, size)
+    g_matrix : array of shape (points, 3)
         G: evaluates a kernel at the points.
     tile, stride : int
         As in `winograd`.
@@ -635,7 +577,7 @@ def pack_weights(const float[:, :, :, :, ::1] kernel, const double[::1] scale,
     cdef Py_ssize_t plane, block, start, width, vector, c, place, taps, t, before
     if not 0 < nr <= MOST_VECTORS:
         raise ValueError(f"no register tile of {nr} vectors")
-    set_tile(&g, tile, kernel.shape[1], stride, 1)
+    set_tile(&g, tile, stride, 1)
     g.channels = LANES
     with nogil:
         for block in range((vectors + nr - 1) // nr):

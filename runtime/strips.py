@@ -25,7 +25,7 @@ from .ops.pool import MaxPool
 from .record import Record, record
 from .spec import Array, Shape, Spec
 from .step import Step
-from .view import View, contiguous_strides
+from .view import Buffer, View, contiguous_strides
 from .window import Window
 
 BEFORE = {
@@ -232,27 +232,22 @@ def lower_chain(low: Lowering, layers: list[Layer], x: View, out: View) -> Step 
         return None
     rows = max(last - first for first, last in pairwise(edges))
     buffers = _Buffers(low, layers, rows)
-    ways = []
-    operands: list[View] = []
+    ways: list[list[Step]] = []
     for image in range(out.shape[0]):
         before = 0
         for first, last in pairwise(edges):
             strip = _Strip(low, layers, buffers, x, out, image, first, last)
-            pair = strip.calls(before)
+            ways += strip.calls(before)
             before = last - first
-            for way in pair:
-                for step in way:
-                    operands += step.operands
-            ways.append(
-                tuple(
-                    [
-                        (*s.kernel, [v.buffer is buffers.memory for v in s.operands])
-                        for s in way
-                    ]
-                    for way in pair
-                )
-            )
-    kernel = low.load("strips").strips(ways, 4 * buffers.elements)
+    residual = layers[-1].epilogue.residual
+    given = [view.buffer for view in (x, out, residual) if view]
+    buffers.take_scratch([step for way in ways for step in way], given)
+    calls = [[(*step.kernel, buffers.private(step)) for step in way] for way in ways]
+    operands = [
+        buffers.placed(view) for way in ways for step in way for view in step.operands
+    ]
+    pairs = list(zip(calls[::2], calls[1::2], strict=True))
+    kernel = low.load("strips").strips(pairs, 4 * buffers.elements)
     name = f"strips of {rows}: {', '.join(layer.kind for layer in layers)}"
     return Step(kernel, tuple(operands), name)
 
@@ -284,20 +279,50 @@ def _scratch_shapes(layers: list[Layer], rows: int) -> list[Shape]:
 
 
 class _Buffers:
-    """One thread's memory between the layers of a chain."""
+    """One thread's memory: between the layers of a chain, and their steps' scratch.
+
+    The steps run one after the other, so the same scratch serves them all.
+    """
 
     def __init__(self, low: Lowering, layers: list[Layer], rows: int) -> None:
+        self.threads = low.threads
         shapes = _scratch_shapes(layers, rows)
-        sizes = [-(-math.prod(shape) // 16) * 16 for shape in shapes]
-        self.elements = sum(sizes)
-        whole = low.scratch(low.threads * self.elements)
-        self.memory = whole.buffer
+        sizes = [_whole_lines(math.prod(shape)) for shape in shapes]
+        self.between = self.elements = sum(sizes)
+        self.memory = low.scratch(self.threads * self.elements).buffer
+        self.scratch: set[Buffer] = set()
         self.views = []
         start = 0
         for shape, size in zip(shapes, sizes, strict=True):
             strides = contiguous_strides((1, *shape))
             self.views.append(View(self.memory, (1, *shape), strides, start))
             start += size
+
+    def take_scratch(self, steps: list[Step], given: list[Buffer]) -> None:
+        """Make room for what is neither `given` nor constant nor between the layers."""
+        buffers = {view.buffer for step in steps for view in step.operands}
+        buffers -= {self.memory, *given}
+        self.scratch = {each for each in buffers if each.source == "arena"}
+        most = max((each.nbytes for each in self.scratch), default=0)
+        self.elements = self.between + _whole_lines(most // (4 * self.threads))
+        self.memory.nbytes = 4 * self.threads * self.elements
+
+    def placed(self, view: View) -> View:
+        """Return where an operand lies, for the first thread."""
+        if view.buffer not in self.scratch:
+            return view
+        return replace(view, buffer=self.memory, offset=self.between)
+
+    def private(self, step: Step) -> list[bool]:
+        """Return which operands every thread has its own of."""
+        return [
+            view.buffer is self.memory or view.buffer in self.scratch
+            for view in step.operands
+        ]
+
+
+def _whole_lines(elements: int) -> int:
+    return -(-elements // 16) * 16
 
 
 class _Strip:

@@ -19,8 +19,10 @@ How far off a result may be is never a matter of taste:
 
 import json
 import math
+from contextlib import contextmanager
 
 import numpy as np
+import pytest
 from striate import Graph, Model, Spec, kernels, ops
 from striate.graph import stored
 from striate.graph_json import check_types
@@ -31,6 +33,15 @@ UNIT = 2.0**-24
 
 FLUSHED = 2.0**-119
 """Results below this may have lost precision to flushed denormals on the way."""
+
+
+@contextmanager
+def no_winograd():
+    """Leave Winograd's algorithm out, which is exact up to rounding only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("striate.ops.conv.winograd_tile", lambda *_: 0)
+        patch.setattr("striate.ops.conv.row_tile", lambda *_: 0)
+        yield
 
 
 def check(

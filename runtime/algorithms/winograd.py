@@ -1,4 +1,4 @@
-"""3x3 and 5x5 convolution by Winograd's minimal filtering."""
+"""3x3 convolution by Winograd's minimal filtering."""
 
 from __future__ import annotations
 
@@ -17,9 +17,6 @@ from .matrix_product import chosen_tile
 from .moves import finish, fused
 
 Padding = tuple[tuple[int, int], ...]
-
-WINOGRAD_SIZES = ((3, 3), (5, 5))
-"""The sides of kernels, in the last two spatial axes, that tiles serve."""
 
 MOST_DEPTH = 7
 """Planes of a kernel for volumes; the kernel module's limit."""
@@ -65,7 +62,7 @@ def winograd_tile(out: Spec, kernel: Spec, stride: int) -> int:
     out : Spec
         The result of the convolution, batch first, of images or volumes.
     kernel : Spec
-        The weights, of one of `WINOGRAD_SIZES`.
+        The weights, 3x3 in the last two spatial axes.
     stride : int
         Along rows and pixels, 1 or 2; a volume's planes have a stride of one.
     """
@@ -79,8 +76,6 @@ def winograd_tile(out: Spec, kernel: Spec, stride: int) -> int:
     if math.prod(kernel.shape[:-4]) > MOST_DEPTH:
         return 0
     small = planes * -(-rows // 2) * -(-pixels // 2)
-    if kernel.shape[-3] == 5:
-        return 2 if stride == 1 and small >= LEAST_TILES else 0
     if stride == 2:
         pays = (
             small >= LEAST_STRIDED_TILES
@@ -97,20 +92,19 @@ def winograd_tile(out: Spec, kernel: Spec, stride: int) -> int:
     return 2 if small >= LEAST_TILES else 0
 
 
-def winograd_others(tile: int, size: int, stride: int) -> tuple[int, ...]:
+def winograd_others(tile: int, stride: int) -> tuple[int, ...]:
     """Return the tiles that might do as well; how well depends on the machine.
 
     The larger one multiplies less and reads more.
     """
-    return (6 - tile,) if size == 3 and stride == 1 else ()
+    return (6 - tile,) if stride == 1 else ()
 
 
 def winograd_halo(
-    tile: int, kernel: Spec, stride: int, x: Spec, counts: Shape, padding: Padding
+    tile: int, stride: int, x: Spec, counts: Shape, depth: int, padding: Padding
 ) -> Halo:
     """Return the zeros that whole tiles of outputs reach into."""
-    depth, *sides, _, _ = (1, *kernel.shape)[-5:]
-    axes = [(1, 1, depth), *((tile, stride, size) for size in sides)][-len(counts) :]
+    axes = [(1, 1, depth), (tile, stride, 3), (tile, stride, 3)][-len(counts) :]
     return (
         (0, 0),
         *(
@@ -145,17 +139,16 @@ def winograd(
     x : View
         With at least `winograd_halo` around it.
     kernel : Array
-        (3, 3, channels, outputs) or (5, 5, ...), for volumes with an axis of planes
-        before.
+        (3, 3, channels, outputs), for volumes with an axis of planes before.
     """
     module = low.load("winograd")
-    depth, _, size, channels, outputs = (1, *kernel.shape)[-5:]
+    depth, _, _, channels, outputs = (1, *kernel.shape)[-5:]
     planes, rows, pixels = (1, *out.spec.spatial)[-3:]
     if epilogue.halved:
         rows, pixels = 2 * rows, 2 * pixels
     down, across = -(-rows // tile), -(-pixels // tile)
     tiles = out.shape[0] * down * across
-    points = (tile - 1) * stride + size
+    points = (tile - 1) * stride + 3
     sums = 3 if stride == 2 else points
     v_bytes = 4 * points**2 * channels * (planes + depth - 1)
     m_bytes = 4 * sums**2 * outputs * planes
@@ -171,12 +164,11 @@ def winograd(
     product = f"{channels}x{outputs}"
     mr, nr = chosen_tile(low, product, chunk * planes, shared, module, in_cache)
     elements = module.scratch_elements(
-        tile, size, stride, depth, planes, channels, outputs, chunk
+        tile, stride, depth, planes, channels, outputs, chunk
     )
     residual = epilogue.residual
     step = module.winograd(
         tile,
-        size,
         stride,
         depth,
         out.shape[0],
@@ -188,9 +180,9 @@ def winograd(
         channels,
         outputs,
         chunk,
-        _distances(x),
-        _distances(out),
-        _distances(residual or out),
+        distances(x),
+        distances(out),
+        distances(residual or out),
         (mr, nr),
         finish(epilogue),
         residual is not None,
@@ -205,7 +197,7 @@ def winograd(
     def fill(packed: Array) -> None:
         g = np.array(STRIDED)
         if stride == 1:
-            g = interpolation(module.POINTS[points], size)
+            g = interpolation(module.POINTS[tile], 3)
         array, scale = factors(kernel)
         module.pack_weights(
             array.reshape(-1, *kernel.shape[-4:]), scale, g, tile, stride, nr, packed
@@ -226,12 +218,11 @@ def winograd(
     b = low.packed(kernel if bias is None else bias, "winograd bias", pack_bias)
     scratch = low.scratch(low.threads * elements)
     strided = " stride 2" if stride == 2 else ""
-    form = f"{tile}x{tile}" if size == 3 else f"{tile}x{tile}, {size}x{size}"
-    name = fused(f"winograd F({form}){strided} {mr}x{nr}", epilogue)
+    name = fused(f"winograd F({tile}x{tile}){strided} {mr}x{nr}", epilogue)
     return Step(step, (out, x, packed, b, residual or out, scratch), name)
 
 
-def _distances(view: View) -> tuple[int, ...]:
+def distances(view: View) -> tuple[int, ...]:
     """Return the distances between images, planes, rows and pixels."""
     image, *spatial, _ = view.strides
     return (image, *(0,) * (3 - len(spatial)), *spatial)
@@ -263,12 +254,13 @@ def chunk_tiles(
     return -(-tiles // chunks)
 
 
-def interpolation(points: tuple[float, ...], size: int) -> Array:
-    """Return G: a kernel of `size` at 0, plus and minus each point, and infinity.
+def interpolation(points: tuple[float, ...], size: int, zero: bool = True) -> Array:
+    """Return G: a kernel of `size` at zero, plus and minus each point, and infinity.
 
-    Every row is divided by the product of its point's distances to the others.
+    Zero may be missing. Every row is divided by the product of its point's distances to
+    the others.
     """
-    finite = [0.0, *(sign * point for point in points for sign in (1, -1))]
+    finite = [*(0.0,) * zero, *(sign * point for point in points for sign in (1, -1))]
     rows = [
         [
             p**k / math.prod(p - other for other in finite if other != p)

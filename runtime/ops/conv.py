@@ -9,16 +9,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..algorithms import (
-    WINOGRAD_SIZES,
     Moves,
     depthwise,
     matrix_product,
     narrow,
+    row_reach,
+    row_tile,
     suits_depthwise,
     suits_narrow,
     winograd,
     winograd_halo,
     winograd_others,
+    winograd_row,
     winograd_tile,
 )
 from ..errors import ShapeError
@@ -130,9 +132,13 @@ class Conv(Op):
         counts = output_size(x.spatial, span, stride, padding)
         tile = self.winograd_tile(x, kernel)
         if tile:
-            others = winograd_others(tile, kernel.shape[-3], stride[-1])
-            most = max((tile, *others))
-            return winograd_halo(most, kernel, stride[-1], x, counts, padding)
+            depth = math.prod(kernel.shape[:-4])
+            most = max((tile, *winograd_others(tile, stride[-1])))
+            return winograd_halo(most, stride[-1], x, counts, depth, padding)
+        tile = self.row_tile(x, kernel)
+        if tile:
+            across, last = row_reach(tile, kernel.shape[-3], stride[-1], counts[-1])
+            span, counts = (*span[:-1], across), (*counts[:-1], last)
         return (
             (0, 0),
             *(
@@ -163,7 +169,7 @@ class Conv(Op):
         tile = self.winograd_tile(x.spec, Spec(kernel.shape))
         if tile:
             _, stride, padding = self._geometry(x.spec, Spec(kernel.shape))
-            others = winograd_others(tile, kernel.shape[-3], stride[-1])
+            others = winograd_others(tile, stride[-1])
             none = () if epilogue.halved else (0,)
             tile = low.choose("winograd tile", (tile, *others, *none))
         if tile:
@@ -182,6 +188,15 @@ class Conv(Op):
             origin + sum(k * s for k, s in zip(tap, steps, strict=True))
             for tap in itertools.product(*map(range, kernel.shape[:-2]))
         ]
+        lanes = low.load("conv").lanes
+        tile = self.row_tile(x.spec, Spec(kernel.shape), lanes)
+        dense = x.strides[-2] == x.shape[-1]
+        if tile and (dense or stride[-1] == 1) and low.choose("row tile", (tile, 0)):
+            return [
+                winograd_row(
+                    low, tile, out, x, kernel, bias, origin, stride, dilation, epilogue
+                )
+            ]
         if self.groups == 1 and suits_narrow(
             low, out, x, kernel, stride, dilation, epilogue
         ):
@@ -216,14 +231,25 @@ class Conv(Op):
 
     def winograd_tile(self, x: Spec, kernel: Spec) -> int:
         """Return the side of the tiles of Winograd's algorithm; 0 for another one."""
-        if kernel.shape[-4:-2] not in WINOGRAD_SIZES or self.groups > 1:
-            return 0
-        if {*self.dilation} != {1}:
+        if kernel.shape[-4:-2] != (3, 3) or self.groups > 1 or {*self.dilation} != {1}:
             return 0
         *deep, down, across = (1, *per_axis(self.stride, x.rank - 2, "stride"))
         if {*deep} != {1} or down != across or across > 2:
             return 0
         return winograd_tile(self.infer(x, kernel), kernel, across)
+
+    def row_tile(self, x: Spec, kernel: Spec, lanes: int = 16) -> int:
+        """Return how wide the tiles of rows are; 0 for another algorithm.
+
+        Fewer lanes have fewer of them.
+        """
+        rank = x.rank - 2
+        if self.groups > 1 or per_axis(self.dilation, rank, "dilation")[-1] > 1:
+            return 0
+        if self.winograd_tile(x, kernel):
+            return 0
+        stride = per_axis(self.stride, rank, "stride")
+        return row_tile(self.infer(x, kernel), kernel, stride[-1], lanes)
 
     def _geometry(
         self, x: Spec, kernel: Spec

@@ -58,6 +58,7 @@ MANY = 1 << 20
 
 
 winograd = importlib.import_module("striate.algorithms.winograd")
+winograd_row = importlib.import_module("striate.algorithms.winograd_row")
 
 
 class Wrong(Exception):
@@ -73,6 +74,9 @@ def check(seed, index):
     winograd.LEAST_STRIDED_TILES = d.one_of(1, MANY)
     winograd.LEAST_STRIDED_CHANNELS = winograd.LEAST_STRIDED_PAIRS = 1
     winograd.MOST_STRIDED_PRODUCTS = 100
+    winograd_row.LEAST_OUTPUTS = d.one_of(1, MANY)
+    winograd_row.LEAST_SAVED = dict.fromkeys((4, 8, 16), 1)
+    winograd_row.LEAST_PIXELS = winograd_row.LEAST_ALONE = d.one_of(1, 4)
     try:
         with np.errstate(all="ignore"):
             _check(graph, feeds, d)

@@ -143,13 +143,11 @@ CONVOLUTIONS = [
     (3, 1, 40),
     (5, 1, 16),
     (5, 1, 80),
-    (7, 1, 80),
     (3, 16, 16),
     (3, 40, 40),
 ]
-"""Kernel, groups and outputs: a product of matrices, Winograd's of 3x3 and of 5x5, one
-by taps, depthwise; in one block of vectors and in several, the last of which may be
-partly used."""
+"""Kernel, groups and outputs: a product of matrices, Winograd's, one by taps,
+depthwise; in one block of vectors and in several, the last of them partly used."""
 
 
 @pytest.mark.parametrize("isa", kernels.SUPPORTED)

@@ -1,16 +1,19 @@
 """Convolution: every algorithm against the reference, and the laws it obeys."""
 
+import importlib
 import itertools
 
 import numpy as np
 import pytest
-from check import UNIT, check, compare, reference, run
+from check import UNIT, check, compare, no_winograd, reference, run
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import WIDTHS, generators, normal, whole
 from striate import Graph, GraphError, Model, ShapeError, Spec, kernels, ops
 from striate.algorithms.matrix_product import best_tile, pixels_together
 from striate.algorithms.narrow import fits_narrow
+
+ROW_CHOICE = importlib.import_module("striate.algorithms.winograd_row")
 
 CHANNELS = st.sampled_from([1, 2, 3, *WIDTHS, 40, 65])
 
@@ -43,8 +46,7 @@ def test_whole_numbers_are_exact(case, rng, biased):
     """Winograd's algorithm, which is exact up to rounding only, is left out."""
     op, shape, kernel = case
     bias = whole(rng, kernel[-1:]) if biased else None
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("striate.ops.conv.winograd_tile", lambda *_: 0)
+    with no_winograd():
         check(op, whole(rng, shape), kernel=whole(rng, kernel), bias=bias, exact=True)
 
 
@@ -279,37 +281,39 @@ def test_few_outputs_share_vectors(isa, outputs, lanes):
     assert step.algorithm.startswith("narrow") == narrow, step.algorithm
 
 
+def magnitudes(points, tile, size):
+    """Return |B^T|, |G| and |A^T| for tiles at finite points and infinity."""
+    inputs = tile + size - 1
+    evaluate = np.zeros((inputs, inputs))
+    for row, p in enumerate(points):
+        evaluate[row, :-1] = np.poly([q for q in points if q != p])[::-1]
+    evaluate[-1] = np.poly(points)[::-1]
+    scale = [np.prod([p - q for q in points if q != p]) for p in points]
+    powers = np.array([[p**j for j in range(size)] for p in points])
+    weights = np.vstack([powers / np.array(scale)[:, None], np.eye(size)[-1]])
+    back = [[p**i for p in points] + [float(i == tile - 1)] for i in range(tile)]
+    return np.abs(evaluate), np.abs(weights), np.abs(back)
+
+
 def winograd_bound(tile, x, kernel, padding):
-    """Return how far F(tile x tile, size x size) may be off at each output.
+    """Return how far F(tile x tile, 3x3) may be off at each output.
 
     Every sum of K terms errs by at most 2 sqrt(K) u of the sum of magnitudes, so the
     algorithm is followed with the magnitudes of all its matrices.
     """
-    size = len(kernel)
-    inputs = tile + size - 1
-    above = kernels.load("winograd").POINTS[inputs]
+    above = kernels.load("winograd").POINTS[tile]
     points = [0, *(s * p for p in above for s in (1, -1))]
-    evaluate = np.zeros((inputs, inputs))
-    for row, p in enumerate(points):
-        others = np.poly([q for q in points if q != p])[::-1]
-        evaluate[row, : inputs - 1] = others
-    evaluate[-1] = np.poly(points)[::-1]
-    scale = [np.prod([p - q for q in points if q != p]) for p in points]
-    powers = np.array([[p**j for j in range(size)] for p in points])
-    weights = powers / np.array(scale)[:, None]
-    weights = np.abs(np.vstack([weights, np.eye(size)[-1]]))
-    last = tile - 1
-    back = [[p**i for p in points] + [float(i == last)] for i in range(tile)]
-    back = np.abs(back)
+    size, last = tile + 2, tile - 1
+    evaluate, weights, back = magnitudes(points, tile, 3)
     (top, bottom), (left, right) = padding
-    rows, pixels = (x.shape[i + 1] + sum(padding[i]) - size + 1 for i in range(2))
+    rows, pixels = (x.shape[i + 1] + sum(padding[i]) - 2 for i in range(2))
     x = np.abs(x).astype(float)
     x = np.pad(x, [(0, 0), (top, bottom + last), (left, right + last), (0, 0)])
     u = np.einsum("ai,bj,ijcn->abcn", weights, weights, np.abs(kernel).astype(float))
     out = np.zeros((x.shape[0], rows + last, pixels + last, kernel.shape[-1]))
     for i, j in itertools.product(range(0, rows, tile), range(0, pixels, tile)):
-        d = x[:, i : i + inputs, j : j + inputs]
-        v = np.einsum("ai,bj,tijc->abtc", np.abs(evaluate), np.abs(evaluate), d)
+        d = x[:, i : i + size, j : j + size]
+        v = np.einsum("ai,bj,tijc->abtc", evaluate, evaluate, d)
         m = np.einsum("abtc,abcn->abtn", v, u)
         y = np.einsum("ia,jb,abtn->tijn", back, back, m)
         y = y[:, : out.shape[1] - i, : out.shape[2] - j]
@@ -318,43 +322,27 @@ def winograd_bound(tile, x, kernel, padding):
 
 
 @pytest.mark.parametrize(
-    ("tile", "size", "shape", "outputs", "padding"),
+    ("tile", "shape", "outputs", "padding"),
     [
-        (4, 3, (1, 12, 12, 16), 16, ((1, 1), (1, 1))),
-        (4, 3, (2, 9, 11, 17), 33, ((1, 1), (1, 1))),
-        (4, 3, (1, 14, 9, 48), 20, ((0, 0), (0, 0))),
-        (4, 3, (1, 10, 10, 16), 16, ((2, 0), (0, 2))),
-        (4, 3, (1, 70, 66, 64), 64, ((1, 1), (1, 1))),
-        (4, 3, (5, 9, 8, 130), 31, ((1, 1), (1, 1))),
-        (2, 3, (1, 7, 7, 16), 16, ((1, 1), (1, 1))),
-        (2, 3, (3, 5, 8, 17), 33, ((1, 1), (1, 1))),
-        (2, 3, (2, 9, 8, 20), 18, ((0, 0), (0, 0))),
-        (2, 3, (1, 6, 6, 130), 31, ((2, 0), (0, 2))),
-        (2, 3, (1, 13, 14, 368), 360, ((1, 1), (1, 1))),
-        (2, 5, (1, 12, 12, 16), 16, ((2, 2), (2, 2))),
-        (2, 5, (2, 9, 11, 17), 33, ((2, 2), (2, 2))),
-        (2, 5, (3, 9, 10, 20), 18, ((0, 0), (0, 0))),
-        (2, 5, (1, 8, 7, 70), 31, ((3, 0), (1, 4))),
-        (2, 5, (1, 30, 27, 64), 72, ((2, 2), (2, 2))),
+        (4, (1, 12, 12, 16), 16, ((1, 1), (1, 1))),
+        (4, (2, 9, 11, 17), 33, ((1, 1), (1, 1))),
+        (4, (1, 14, 9, 48), 20, ((0, 0), (0, 0))),
+        (4, (1, 10, 10, 16), 16, ((2, 0), (0, 2))),
+        (4, (1, 70, 66, 64), 64, ((1, 1), (1, 1))),
+        (4, (5, 9, 8, 130), 31, ((1, 1), (1, 1))),
+        (2, (1, 7, 7, 16), 16, ((1, 1), (1, 1))),
+        (2, (3, 5, 8, 17), 33, ((1, 1), (1, 1))),
+        (2, (2, 9, 8, 20), 18, ((0, 0), (0, 0))),
+        (2, (1, 6, 6, 130), 31, ((2, 0), (0, 2))),
+        (2, (1, 13, 14, 368), 360, ((1, 1), (1, 1))),
     ],
 )
-def test_winograd_stays_within_its_bound(tile, size, shape, outputs, padding):
+def test_winograd_stays_within_its_bound(tile, shape, outputs, padding):
     def bound(x, w):
         return winograd_bound(tile, x, w, padding)
 
-    kernel = (size, size, shape[-1], outputs)
+    kernel = (3, 3, shape[-1], outputs)
     check_winograd(ops.Conv(padding=padding), tile, shape, kernel, bound)
-
-
-@pytest.mark.parametrize(
-    "op", [ops.Conv(2, padding=2), ops.Conv(dilation=2), ops.Conv(groups=2)]
-)
-def test_no_winograd_of_5x5_but_the_plain_one(op):
-    shape = (1, 28, 28, 64)
-    assert ops.Conv(padding=2).winograd_tile(Spec(shape), Spec((5, 5, 64, 64))) == 2
-    assert not op.winograd_tile(Spec(shape), Spec((5, 5, 64 // op.groups, 64)))
-    for sides in ((3, 5), (5, 3), (1, 5), (7, 7)):
-        assert not ops.Conv().winograd_tile(Spec(shape), Spec((*sides, 64, 64)))
 
 
 def check_winograd(op, tile, shape, kernel, bound, most=0.1):
@@ -448,25 +436,24 @@ def volume_bound(tile, x, kernel, padding):
 
 
 @pytest.mark.parametrize(
-    ("tile", "size", "shape", "depth", "outputs", "padding"),
+    ("tile", "shape", "depth", "outputs", "padding"),
     [
-        (4, 3, (1, 4, 12, 12, 16), 3, 16, ((1, 1), (1, 1), (1, 1))),
-        (4, 3, (2, 5, 9, 11, 17), 2, 33, ((1, 0), (1, 1), (1, 1))),
-        (4, 3, (1, 16, 30, 27, 64), 3, 64, ((1, 1), (1, 1), (1, 1))),
-        (4, 3, (3, 2, 14, 9, 20), 1, 18, ((0, 0), (0, 0), (2, 0))),
-        (4, 3, (1, 9, 12, 12, 16), 7, 16, ((3, 3), (0, 2), (1, 1))),
-        (2, 3, (2, 1, 7, 7, 130), 3, 31, ((1, 1), (1, 1), (1, 1))),
-        (2, 3, (1, 2, 7, 7, 368), 3, 360, ((1, 1), (1, 1), (1, 1))),
-        (2, 5, (1, 4, 10, 9, 17), 3, 18, ((1, 1), (2, 2), (2, 2))),
+        (4, (1, 4, 12, 12, 16), 3, 16, ((1, 1), (1, 1), (1, 1))),
+        (4, (2, 5, 9, 11, 17), 2, 33, ((1, 0), (1, 1), (1, 1))),
+        (4, (1, 16, 30, 27, 64), 3, 64, ((1, 1), (1, 1), (1, 1))),
+        (4, (3, 2, 14, 9, 20), 1, 18, ((0, 0), (0, 0), (2, 0))),
+        (4, (1, 9, 12, 12, 16), 7, 16, ((3, 3), (0, 2), (1, 1))),
+        (2, (2, 1, 7, 7, 130), 3, 31, ((1, 1), (1, 1), (1, 1))),
+        (2, (1, 2, 7, 7, 368), 3, 360, ((1, 1), (1, 1), (1, 1))),
     ],
 )
 def test_winograd_of_volumes_stays_within_its_bound(
-    tile, size, shape, depth, outputs, padding
+    tile, shape, depth, outputs, padding
 ):
     def bound(x, w):
         return volume_bound(tile, x, w, padding)
 
-    kernel = (depth, size, size, shape[-1], outputs)
+    kernel = (depth, 3, 3, shape[-1], outputs)
     check_winograd(ops.Conv(padding=padding), tile, shape, kernel, bound, 0.3)
 
 
@@ -484,6 +471,139 @@ def test_no_winograd_of_volumes_with_a_stride_between_planes(op):
     shape = (1, 16, 28, 28, 64)
     assert not op.winograd_tile(Spec(shape), Spec((3, 3, 3, 64, 64)))
     assert not ops.Conv().winograd_tile(Spec(shape), Spec((8, 3, 3, 64, 64)))
+
+
+def row_bound(tile, op, x, kernel):
+    """Return `winograd_bound` for F(tile, taps of a row); the kernel's rows add up."""
+    window = op.window(Spec(x.shape), Spec(kernel.shape))
+    step, deep, high = window.stride[-1], *((1, 1, *window.stride)[-3:-1])
+    dilation = (1, 1, *window.dilation)[-3:-1]
+    images, *counts, outputs = op.infer(Spec(x.shape), Spec(kernel.shape)).shape
+    planes, rows, pixels = (1, 1, *counts)[-3:]
+    depth, height, taps, channels, _ = (*(1,) * 3, *kernel.shape)[-5:]
+    width, tiles = -(-taps // step), -(-pixels // tile)
+    size = tile + width - 1
+    above = kernels.load("winograd_row").POINTS[size]
+    points = [0] * (size % 2 == 0) + [s * p for p in above for s in (1, -1)]
+    evaluate, weigh, back = magnitudes(points, tile, width)
+    # A stride along the row: so many pixels are one, with as many times the channels.
+    x = np.pad(np.abs(x).astype(float), [(0, 0), *window.padding, (0, 0)])
+    x = x.reshape(images, *(1, 1, *x.shape[1:-1])[-3:], channels)
+    wide = (tiles * tile + width - 1) * step
+    x = np.pad(x, [*[(0, 0)] * 3, (0, max(0, wide - x.shape[3])), (0, 0)])
+    x = x[:, :, :, :wide].reshape(*x.shape[:3], -1, step * channels)
+    taken = np.zeros((depth, height, width * step, channels, outputs))
+    taken[:, :, :taps] = np.abs(kernel).reshape(depth, height, taps, channels, outputs)
+    taken = taken.reshape(depth, height, width, step * channels, outputs)
+    u = np.einsum("pj,dkjcn->dkpcn", weigh, taken)
+    out = np.zeros((images, planes, rows, tiles * tile, outputs))
+    for plane, row, t in np.ndindex(planes, rows, tiles):
+        first = t * tile
+        d = x[:, plane * deep :: dilation[0], row * high :: dilation[1]]
+        d = d[:, :depth, :height, first : first + size]
+        m = np.einsum("pj,zdkjc,dkpcn->zpn", evaluate, d, u, optimize=True)
+        out[:, plane, row, first : first + tile] = np.einsum("ip,zpn->zin", back, m)
+    terms = depth * height * step * channels
+    bound = 2 * np.sqrt(terms + 60) * UNIT * out[:, :, :, :pixels]
+    return bound.reshape(images, *counts, outputs)
+
+
+ROWS = [
+    # tile, op, input, kernel
+    (4, ops.Conv(padding=1), (1, 40, 24), (3, 24, 20)),
+    (4, ops.Conv(padding=1), (2, 250, 70), (3, 70, 33)),
+    (4, ops.Conv(padding=((0, 3),)), (3, 19, 130), (3, 130, 16)),
+    (5, ops.Conv(padding=2), (2, 30, 17), (5, 17, 65)),
+    (5, ops.Conv(padding=2), (1, 29, 65), (5, 65, 40)),
+    (4, ops.Conv(2, padding=3), (2, 70, 21), (7, 21, 18)),
+    (4, ops.Conv(3, padding=4), (1, 131, 7), (9, 7, 34)),
+    (5, ops.Conv(), (1, 14, 14, 6), (5, 5, 6, 16)),
+    (4, ops.Conv(padding=2), (2, 9, 11, 20), (5, 5, 20, 37)),
+    (4, ops.Conv(padding=((3, 0), (1, 4))), (2, 12, 15, 3), (5, 5, 3, 64)),
+    (4, ops.Conv(2, padding=3), (2, 40, 37, 3), (7, 7, 3, 64)),
+    (4, ops.Conv(4, padding=2), (1, 95, 63, 3), (11, 11, 3, 48)),
+    (4, ops.Conv((3, 2), (2, 1), padding=2), (2, 26, 31, 9), (4, 7, 9, 31)),
+    (4, ops.Conv((1, 1), (3, 1), padding=1), (2, 14, 18, 12), (3, 3, 12, 16)),
+    (4, ops.Conv(padding=((0, 0), (1, 1))), (1, 17, 17, 40), (1, 3, 40, 50)),
+    (4, ops.Conv(padding=1), (3, 1, 100, 10), (3, 3, 10, 24)),
+    (4, ops.Conv((1, 2, 2), padding=3), (2, 2, 20, 22, 3), (3, 7, 7, 3, 32)),
+    (5, ops.Conv((2, 1, 1), (2, 1, 1), 2), (1, 9, 8, 10, 7), (3, 5, 5, 7, 20)),
+]
+
+
+@pytest.mark.parametrize(("tile", "op", "shape", "kernel"), ROWS)
+def test_winograd_of_rows_stays_within_its_bound(tile, op, shape, kernel):
+    assert op.row_tile(Spec(shape), Spec(kernel)) == tile
+    rng = np.random.default_rng(5)
+    x, w, bias = normal(rng, shape), normal(rng, kernel), normal(rng, kernel[-1:])
+    limit = row_bound(tile, op, x, w) + UNIT * 8
+    with pytest.MonkeyPatch.context() as patch:
+        least = dict.fromkeys((4, 8, 16), 0)
+        patch.setattr(ROW_CHOICE, "LEAST_SAVED", least)
+        check(op, x, kernel=w, bias=bias, bound=limit)
+    assert np.median(limit) < 0.1, "a product left out would show"
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "kernel"),
+    [
+        (ops.Conv(padding=1), (1, 28, 28, 16), (3, 3, 16, 16)),  # tiles of 4x4
+        (ops.Conv(padding=1), (1, 28, 28, 8), (3, 3, 8, 8)),  # few outputs
+        (ops.Conv(padding=1), (1, 28, 28, 3), (3, 3, 3, 64)),  # little is saved
+        (ops.Conv(2, padding=1), (1, 28, 28, 12), (3, 3, 12, 64)),  # two taps are left
+        (ops.Conv(padding=3), (1, 28, 28, 12), (7, 7, 12, 64)),  # seven
+        (ops.Conv(dilation=2), (1, 28, 28, 12), (5, 5, 12, 64)),
+        (ops.Conv(groups=2), (1, 28, 28, 24), (5, 5, 12, 64)),
+        (ops.Conv(padding=1), (1, 9, 3, 64), (5, 3, 64, 64)),  # short rows
+        (ops.Conv(padding=2), (1, 12, 64), (5, 64, 64)),  # a short row alone
+    ],
+)
+def test_rows_only_where_they_pay(op, shape, kernel):
+    assert not op.row_tile(Spec(shape), Spec(kernel))
+
+
+def test_rows_that_vectors_of_eight_are_too_short_for():
+    x, kernel = Spec((1, 28, 28, 6)), Spec((3, 3, 6, 16))
+    tiles = {lanes: ops.Conv(padding=1).row_tile(x, kernel, lanes) for lanes in (8, 16)}
+    assert tiles == {8: 0, 16: 4}
+
+
+@pytest.mark.parametrize("isa", kernels.SUPPORTED)
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_rows_leave_their_neighbours_alone(isa, axis):
+    """Two results in one tensor: the last tile of a row reaches beyond it."""
+    rng = np.random.default_rng(axis)
+    feeds = {"x": normal(rng, (2, 9, 13, 12))}
+    graph = Graph()
+    x = graph.input("x", feeds["x"].shape)
+    right = graph.add(ops.Conv(), x, kernel=normal(rng, (5, 5, 12, 20), 0.1))
+    left = graph.add(ops.Conv(), x, kernel=normal(rng, (5, 5, 12, 20), 0.1))
+    graph.output(graph.add(ops.Concat(axis), left, right))
+    steps = Model(graph, isa=isa).profile(feeds["x"])
+    by_rows = ["winograd F(5, 5)" in step.algorithm for step in steps]
+    assert sum(by_rows) == 2
+    (want,) = reference(graph, feeds)
+    (alone,) = run(graph, feeds, isa, 1)
+    compare(alone, want, 3e-5, isa)
+    for threads in (2, 3):
+        np.testing.assert_array_equal(run(graph, feeds, isa, threads)[0], alone)
+
+
+def test_a_stride_needs_pixels_that_follow_each_other():
+    """With a gap between pixels two of them are not one; another algorithm serves."""
+    rng = np.random.default_rng(4)
+    graph = Graph()
+    x = graph.input("x", (1, 30, 30, 8))
+    wide = graph.add(ops.Neg(), x)
+    near = graph.add(ops.Slice((0,), (4,), (3,)), wide)
+    kernel = normal(rng, (7, 7, 4, 32), 0.1)
+    y = graph.add(ops.Conv(2, padding=3), near, kernel=kernel)
+    graph.output(graph.add(ops.Relu(), y))
+    feeds = {"x": normal(rng, (1, 30, 30, 8))}
+    steps = Model(graph).profile(feeds["x"])
+    assert not any("F(4, 4)" in step.algorithm for step in steps)
+    (got,) = run(graph, feeds, kernels.ISA, 2)
+    compare(got, reference(graph, feeds)[0], 1e-5, "sliced")
 
 
 def layer(op, shape, kernel, after, rng):
@@ -512,10 +632,16 @@ ACTIVATIONS = [
 
 @pytest.mark.parametrize("isa", kernels.SUPPORTED)
 @pytest.mark.parametrize("act", ACTIVATIONS, ids=lambda a: type(a).__name__)
-@pytest.mark.parametrize("algorithm", ["product", "depthwise", "winograd", "strided"])
+@pytest.mark.parametrize(
+    "algorithm", ["product", "depthwise", "winograd", "strided", "rows"]
+)
 def test_epilogues(isa, act, algorithm, monkeypatch):
     rng = np.random.default_rng(8)
     channels = 21
+    if algorithm == "rows":
+        least = dict.fromkeys((4, 8, 16), 0)
+        monkeypatch.setattr(ROW_CHOICE, "LEAST_SAVED", least)
+        monkeypatch.setattr("striate.ops.conv.winograd_tile", lambda *_: 0)
     groups = channels if algorithm == "depthwise" else 1
     stride = 2 if algorithm in ("product", "strided") else 1
     if algorithm == "strided":
@@ -529,6 +655,9 @@ def test_epilogues(isa, act, algorithm, monkeypatch):
 
     graph = layer(op, (2, 12, 13, channels), kernel, after, rng)
     feeds = {"x": normal(rng, (2, 12, 13, channels))}
+    if algorithm == "rows":
+        steps = Model(graph, isa=isa).profile(feeds["x"])
+        assert any("F(4, 3)" in step.algorithm for step in steps)
     (alone,) = run(graph, feeds, isa, 1)
     compare(alone, reference(graph, feeds)[0], 3e-5, f"{act} after {algorithm}")
     np.testing.assert_array_equal(run(graph, feeds, isa, 2)[0], alone)
