@@ -215,6 +215,8 @@ cdef inline void output_vector(
     cdef vec half[(MOST_POINTS - 2) * MOST_POINTS]
     cdef vec d[MOST_POINTS]
     cdef vec out[MOST_POINTS - 2]
+    cdef vec active[MOST_POINTS - 2]    # not `out`, whose address none may know
+    cdef vec low = splat(g.finish.alpha), high = splat(g.finish.beta)
     cdef vec over[MOST_POINTS - 4]
     cdef vec b = load(bias)
     cdef Py_ssize_t place = m_width(g)
@@ -234,12 +236,17 @@ cdef inline void output_vector(
             if g.finish.residual and k < pixels:
                 out[k] = out[k] + load_n(r + k * g.r[3], lanes)
         if g.finish.code > CLAMP:
+            for k in range(tile):
+                active[k] = out[k]
             activate_each(
-                g.finish.code, g.finish.alpha, g.finish.beta, out, 1, tile, <float*>out, 0
+                g.finish.code, g.finish.alpha, g.finish.beta, active, 1, tile,
+                <float*>active, 0,
             )
-        for k in range(tile):
-            if g.finish.code <= CLAMP:
-                out[k] = vmin(splat(g.finish.beta), vmax(splat(g.finish.alpha), out[k]))
+            for k in range(tile):
+                out[k] = active[k]
+        else:
+            for k in range(tile):
+                out[k] = vmin(high, vmax(low, out[k]))
         r += g.r[2]
         if not g.halved:
             for k in range(tile):

@@ -174,6 +174,8 @@ cdef inline void output_vector(
     cdef vec sums[MOST_PAIRS]
     cdef vec differences[MOST_PAIRS]
     cdef vec out[MOST_TILE]
+    cdef vec active[MOST_TILE]          # not `out`, whose address none may know
+    cdef vec low = splat(g.finish.alpha), high = splat(g.finish.beta)
     cdef vec a, b = load(bias)
     cdef Py_ssize_t place = filled(g.outputs)
     cdef int pairs = (points - 1) // 2, zero = (points - 1) % 2, i, k, once
@@ -197,12 +199,18 @@ cdef inline void output_vector(
                 if k < pixels:
                     out[k] = out[k] + load_n(r + k * g.r[3], lanes)
         if g.finish.code > CLAMP:
+            for k in range(tile):
+                active[k] = out[k]
             activate_each(
-                g.finish.code, g.finish.alpha, g.finish.beta, out, 1, tile, <float*>out, 0
+                g.finish.code, g.finish.alpha, g.finish.beta, active, 1, tile,
+                <float*>active, 0,
             )
+            for k in range(tile):
+                out[k] = active[k]
+        else:
+            for k in range(tile):
+                out[k] = vmin(high, vmax(low, out[k]))
         for k in range(tile):
-            if g.finish.code <= CLAMP:
-                out[k] = vmin(splat(g.finish.beta), vmax(splat(g.finish.alpha), out[k]))
             if k < pixels:
                 store_n(y + k * g.y[3], out[k], lanes)
 
