@@ -1,4 +1,4 @@
-# The matrix products at the places of Winograd's tiles.
+# The matrix products at the places of Winograd's tiles, and what is done to the results.
 #
 # At each place a row is a tile, a column an output; neighbouring rows of V and M are a
 # tile apart. This text is included, not imported, so that each module has it compiled
@@ -9,6 +9,9 @@ from libc.math cimport INFINITY
 
 include "tile.pxi"
 
+cdef enum:
+    MOST_RESULTS = 5            # of a tile along a row
+
 cdef float NO_BIAS[4 * 16]
 cdef Finish PLAIN
 
@@ -16,6 +19,11 @@ PLAIN.code = NONE
 PLAIN.alpha = -INFINITY
 PLAIN.beta = INFINITY
 PLAIN.residual = 0
+
+
+cdef inline Py_ssize_t filled(Py_ssize_t n) noexcept nogil:
+    """Return n filled up to whole vectors."""
+    return (n + LANES - 1) // LANES * LANES
 
 
 cdef void begin_places(
@@ -71,3 +79,20 @@ cdef void multiply_place(
             run(task)
             task.x += rows * task.dx
             task.y += rows * task.dy
+
+
+cdef inline void finish_results(const Finish* f, const int count, vec* out) noexcept nogil:
+    """Activate results, to which residuals have been added, where they are."""
+    # A copy, because what has an address does not stay in registers.
+    cdef vec active[MOST_RESULTS]
+    cdef vec low = splat(f.alpha), high = splat(f.beta)
+    cdef int k
+    if f.code > CLAMP:
+        for k in range(count):
+            active[k] = out[k]
+        activate_each(f.code, f.alpha, f.beta, active, 1, count, <float*>active, 0)
+        for k in range(count):
+            out[k] = active[k]
+    else:
+        for k in range(count):
+            out[k] = vmin(high, vmax(low, out[k]))

@@ -95,11 +95,6 @@ cdef struct Geometry:
     Finish finish
 
 
-cdef inline Py_ssize_t filled(Py_ssize_t n) noexcept nogil:
-    """Return n filled up to whole vectors."""
-    return (n + LANES - 1) // LANES * LANES
-
-
 cdef inline Py_ssize_t v_tile(const Geometry* g) noexcept nogil:
     """Return the distance from one tile to the next in V; an odd number of lines."""
     return g.points * g.points * filled(g.channels) + LANES
@@ -215,8 +210,6 @@ cdef inline void output_vector(
     cdef vec half[(MOST_POINTS - 2) * MOST_POINTS]
     cdef vec d[MOST_POINTS]
     cdef vec out[MOST_POINTS - 2]
-    cdef vec active[MOST_POINTS - 2]    # not `out`, whose address none may know
-    cdef vec low = splat(g.finish.alpha), high = splat(g.finish.beta)
     cdef vec over[MOST_POINTS - 4]
     cdef vec b = load(bias)
     cdef Py_ssize_t place = m_width(g)
@@ -235,18 +228,7 @@ cdef inline void output_vector(
             out[k] = out[k] + b
             if g.finish.residual and k < pixels:
                 out[k] = out[k] + load_n(r + k * g.r[3], lanes)
-        if g.finish.code > CLAMP:
-            for k in range(tile):
-                active[k] = out[k]
-            activate_each(
-                g.finish.code, g.finish.alpha, g.finish.beta, active, 1, tile,
-                <float*>active, 0,
-            )
-            for k in range(tile):
-                out[k] = active[k]
-        else:
-            for k in range(tile):
-                out[k] = vmin(high, vmax(low, out[k]))
+        finish_results(&g.finish, tile, out)
         r += g.r[2]
         if not g.halved:
             for k in range(tile):

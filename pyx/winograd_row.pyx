@@ -89,11 +89,6 @@ cdef struct Geometry:
     Finish finish
 
 
-cdef inline Py_ssize_t filled(Py_ssize_t n) noexcept nogil:
-    """Return n filled up to whole vectors."""
-    return (n + LANES - 1) // LANES * LANES
-
-
 cdef inline Py_ssize_t v_place(const Geometry* g) noexcept nogil:
     """Return the distance from one point to the next in V."""
     return g.channels if g.channels < LANES else filled(g.channels)
@@ -174,8 +169,6 @@ cdef inline void output_vector(
     cdef vec sums[MOST_PAIRS]
     cdef vec differences[MOST_PAIRS]
     cdef vec out[MOST_TILE]
-    cdef vec active[MOST_TILE]          # not `out`, whose address none may know
-    cdef vec low = splat(g.finish.alpha), high = splat(g.finish.beta)
     cdef vec a, b = load(bias)
     cdef Py_ssize_t place = filled(g.outputs)
     cdef int pairs = (points - 1) // 2, zero = (points - 1) % 2, i, k, once
@@ -198,18 +191,7 @@ cdef inline void output_vector(
             for k in range(tile):
                 if k < pixels:
                     out[k] = out[k] + load_n(r + k * g.r[3], lanes)
-        if g.finish.code > CLAMP:
-            for k in range(tile):
-                active[k] = out[k]
-            activate_each(
-                g.finish.code, g.finish.alpha, g.finish.beta, active, 1, tile,
-                <float*>active, 0,
-            )
-            for k in range(tile):
-                out[k] = active[k]
-        else:
-            for k in range(tile):
-                out[k] = vmin(high, vmax(low, out[k]))
+        finish_results(&g.finish, tile, out)
         for k in range(tile):
             if k < pixels:
                 store_n(y + k * g.y[3], out[k], lanes)

@@ -189,6 +189,31 @@ def test_every_tile_of_winograd_may_be_the_fastest(
     assert any(wanted in name for name in names)
 
 
+@pytest.mark.parametrize(("tile", "wanted"), [(4, "F(4, 3)"), (0, "pointwise")])
+def test_rows_may_be_slower_than_the_matrix_product(
+    tmp_path, monkeypatch, tile, wanted
+):
+    random = np.random.default_rng(2)
+    kernel = random.standard_normal((3, 48, 40), dtype=np.float32)
+    graph = Graph("net")
+    x = graph.input("x", ("N", 90, 48))
+    graph.output(graph.add(ops.Conv(padding=1), x, name="c", kernel=kernel))
+    striate.save(graph, tmp_path / "net.h5")
+
+    def answer(graph, shapes, isa):
+        questions = Plan(graph, shapes, isa, 1, PackedWeights()).questions
+        (asked,) = [q for q in questions if q.key.endswith("row tile")]
+        assert asked.options == (4, 0)
+        return {asked.key: tile}
+
+    monkeypatch.setattr(tuning, "fastest", answer)
+    x = random.standard_normal((2, 90, 48), dtype=np.float32)
+    with striate.load(tmp_path / "net.h5", tune=True) as model:
+        assert any(wanted in name for name in algorithms(model, x))
+        (want,) = graph.reference({"x": x.astype(np.float64)}).values()
+        np.testing.assert_allclose(model(x), want, atol=ACCURACY * abs(want).max())
+
+
 def test_the_guesses_stay_if_the_whole_is_not_faster(trials):
     trials(lambda number: 0.5**number if number < 8 else 1.0)
     found = fastest(net(), {"image": X.shape}, striate.kernels.ISA)
