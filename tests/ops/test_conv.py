@@ -224,7 +224,7 @@ def test_few_outputs_are_exact_on_whole_numbers(
     y = graph.add(op, graph.input("x", x.shape), kernel=w, bias=bias)
     graph.output(graph.add(act, y))
     want = reference(graph, {"x": x})[0]
-    with pytest.MonkeyPatch.context() as patch:
+    with no_winograd(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("striate.ops.conv.suits_narrow", fits_narrow)
         check(op, x, kernel=w, bias=bias, exact=True)
         for isa in kernels.SUPPORTED:
