@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from check import compare, no_winograd, reference, run
+from check import compare, plain_sums, reference, run
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import generators, normal, whole
@@ -88,7 +88,7 @@ def test_strips_are_exact_on_whole(case, rng, cache):
     graph, shape = case
     feeds = {"x": whole(rng, shape)}
     (wanted,) = graph.reference({"x": feeds["x"].astype(np.float64)}).values()
-    with pytest.MonkeyPatch.context() as patch, no_winograd():
+    with pytest.MonkeyPatch.context() as patch, plain_sums():
         patch.setattr(kernels, "LEVEL2_BYTES", cache)
         for isa in kernels.SUPPORTED:
             (alone,) = run(graph, feeds, isa, 1)

@@ -115,7 +115,10 @@ def conv(d, op):
     if d.chance(0.3):
         del attributes["kernel_shape"]
     rule = ("terms", terms + 1)
-    if window.kernel == [3, 3] and groups == 1 and min(inputs, outputs) >= 16:
+    rows = 2 < window.kernel[-1] / window.strides[-1] <= 5 and outputs >= 16
+    if groups == 1 and (
+        rows or (window.kernel == [3, 3] and min(inputs, outputs) >= 16)
+    ):
         rule = ("filtered", terms + 1)
     return Draft(op, d.opset(op), operands, attributes, rule=rule)
 

@@ -2,11 +2,12 @@
 
 import importlib
 import itertools
+import math
 
 import numpy as np
 import pytest
-from check import UNIT, check, compare, no_winograd, reference, run
-from hypothesis import given
+from check import UNIT, check, compare, plain_sums, reference, run
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import WIDTHS, generators, normal, whole
 from striate import Graph, GraphError, Model, ShapeError, Spec, kernels, ops
@@ -43,11 +44,9 @@ def convolutions(draw, spatial=(1, 3)):
 
 @given(case=convolutions(), rng=generators(), biased=st.booleans())
 def test_whole_numbers_are_exact(case, rng, biased):
-    """Winograd's algorithm, which is exact up to rounding only, is left out."""
     op, shape, kernel = case
     bias = whole(rng, kernel[-1:]) if biased else None
-    with no_winograd():
-        check(op, whole(rng, shape), kernel=whole(rng, kernel), bias=bias, exact=True)
+    check(op, whole(rng, shape), kernel=whole(rng, kernel), bias=bias, exact=True)
 
 
 @given(case=convolutions(), rng=generators())
@@ -224,7 +223,7 @@ def test_few_outputs_are_exact_on_whole_numbers(
     y = graph.add(op, graph.input("x", x.shape), kernel=w, bias=bias)
     graph.output(graph.add(act, y))
     want = reference(graph, {"x": x})[0]
-    with no_winograd(), pytest.MonkeyPatch.context() as patch:
+    with plain_sums(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("striate.ops.conv.suits_narrow", fits_narrow)
         check(op, x, kernel=w, bias=bias, exact=True)
         for isa in kernels.SUPPORTED:
@@ -467,7 +466,7 @@ def test_strided_winograd_of_volumes_is_exact_on_whole_numbers():
 
 
 @pytest.mark.parametrize("op", [ops.Conv(2), ops.Conv((2, 1, 1)), ops.Conv((1, 1, 2))])
-def test_no_winograd_of_volumes_with_a_stride_between_planes(op):
+def test_plain_sums_of_volumes_with_a_stride_between_planes(op):
     shape = (1, 16, 28, 28, 64)
     assert not op.winograd_tile(Spec(shape), Spec((3, 3, 3, 64, 64)))
     assert not ops.Conv().winograd_tile(Spec(shape), Spec((8, 3, 3, 64, 64)))
@@ -542,6 +541,39 @@ def test_winograd_of_rows_stays_within_its_bound(tile, op, shape, kernel):
         patch.setattr(ROW_CHOICE, "LEAST_SAVED", least)
         check(op, x, kernel=w, bias=bias, bound=limit)
     assert np.median(limit) < 0.1, "a product left out would show"
+
+
+@st.composite
+def by_rows(draw):
+    """Draw (op, input shape, kernel shape) that rows of tiles can compute."""
+    rank = draw(st.integers(1, 3))
+    stride = [draw(st.integers(1, 3)) for _ in range(rank)]
+    width, spare = draw(st.integers(3, 5)), draw(st.integers(0, stride[-1] - 1))
+    kernel = [*(draw(st.integers(1, 3)) for _ in stride[1:])]
+    kernel.append(width * stride[-1] - spare)
+    dilation = [*(draw(st.integers(1, 2)) for _ in stride[1:]), 1]
+    ends = st.tuples(st.integers(0, 3), st.integers(0, 3))
+    padding = draw(st.sampled_from(["valid", "same"]) | st.tuples(*[ends] * rank))
+    span = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    size = [draw(st.integers(k, k + 4)) for k in span]
+    least = 4 if rank > 1 else 16
+    size[-1] = span[-1] + stride[-1] * (least - 1 + draw(st.integers(0, 40)))
+    shape = (draw(st.integers(1, 2)), *size, draw(CHANNELS))
+    kernel = (*kernel, shape[-1], draw(st.sampled_from([16, 17, 32, 33, 40])))
+    op = ops.Conv(tuple(stride), tuple(dilation), padding)
+    assume(not op.winograd_tile(Spec(shape), Spec(kernel)))
+    return op, shape, kernel
+
+
+@given(case=by_rows(), rng=generators())
+def test_winograd_of_rows_of_any_shape(case, rng):
+    op, shape, kernel = case
+    x, w, bias = normal(rng, shape), normal(rng, kernel), normal(rng, kernel[-1:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ROW_CHOICE, "LEAST_SAVED", dict.fromkeys((4, 8, 16), -math.inf))
+        tile = op.row_tile(Spec(shape), Spec(kernel))
+        limit = row_bound(tile, op, x, w) + UNIT * 8
+        check(op, x, kernel=w, bias=bias, bound=limit)
 
 
 @pytest.mark.parametrize(
