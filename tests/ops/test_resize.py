@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 from check import check
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
@@ -51,7 +51,7 @@ def configurations(draw):
     }
     if coordinates == "tf_crop_and_resize":
         starts = draw(st.tuples(*[st.sampled_from([0, 0.25, -0.25])] * rank))
-        ends = draw(st.tuples(*[st.sampled_from([1, 0.6, 1.3])] * rank))
+        ends = draw(st.tuples(*[st.sampled_from([1, 0.625, 1.25])] * rank))
         fields["region"] = starts + ends
     if draw(st.booleans()):
         fields["sizes"] = draw(st.tuples(*[st.integers(1, 9)] * rank))
@@ -75,11 +75,32 @@ def test_matches_reference(drawn, rng):
     check(op, x, bound=bound(op, x))
 
 
+def rounding_decides(op, shape):
+    """Say whether a rounded coordinate may lie beside a number that it should be.
+
+    Nearest pixels then differ where that is halfway. In the other modes ONNX's
+    reference takes a whole number's ratio of one side and the neighbours of the other.
+    """
+    least = 0.5 if op.mode == "nearest" else 1.0
+    regions = [op.region[i :: len(shape) - 2] for i in range(len(shape) - 2)]
+    for (axis, size, scale), region in zip(op._targets(shape), regions, strict=True):
+        n, ratio = shape[axis], scale or size / shape[axis]
+        at, _ = op._coordinates(n, size, scale, region or (0.0, 1.0))
+        symmetric = op.coordinates == "half_pixel_symmetric" and size != n * ratio
+        divided = scale is None and not (8 * ratio).is_integer()
+        beside = abs(at - least * (at / least).round()) < 1e-9
+        if beside.any() and (symmetric or divided):
+            return True
+    return False
+
+
 @given(drawn=configurations(), rng=generators())
 def test_reference_is_that_of_onnx(drawn, rng):
     shape, op = drawn
     if op.coordinates == "pytorch_half_pixel" or op.coordinates == COORDINATES[-1]:
         op = dataclasses.replace(op, coordinates="half_pixel")
+    doubtful = rounding_decides(op, shape)
+    assume(op.mode == "nearest" or not doubtful)
     x = normal(rng, shape).astype(np.float64)
     rank = len(shape)
     around = [1.0, *op.scales, 1.0] if op.scales else None
@@ -121,10 +142,10 @@ def test_reference_is_that_of_onnx(drawn, rng):
     (want,) = ReferenceEvaluator(model).run(None, feeds)
     got = np.moveaxis(op.reference(x), -1, 1)
     assert got.shape == want.shape
-    nearly_tied = op.mode == "nearest" and op.scales == ()
-    wrong = ~np.isclose(got, want, rtol=1e-5, atol=1e-5)
-    if nearly_tied:
-        # Where p n / m is whole, p / (m / n) may round to just beside it.
+    # The reference adds up cubic weights from float32 numbers as large as 12.
+    near = 1e-4 if op.mode == "cubic" else 1e-5
+    wrong = ~np.isclose(got, want, rtol=near, atol=near)
+    if doubtful:
         wrong &= ~np.isin(got, x)
     assert not wrong.any()
 
